@@ -1,0 +1,278 @@
+-- On which days was each user active, what did they do, and how long is their streak?
+--
+-- The facts are sets: daily_total (a user's days) and daily_item (what was done on them). Runs of
+-- days are derived incrementally into streak_run, so that a new day touches its two neighbours and
+-- never the whole calendar; streaks holds each user's latest and longest run.
+
+-- migration 1: days, items, runs and streaks
+create table if not exists streaks (
+    user_id text collate "C" primary key,
+    last_activity_date date,
+    current_streak integer not null default 0,
+    max_streak integer not null default 0
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+alter table streaks
+    add column if not exists imported_max integer not null default 0,
+    add column if not exists zone_hour timestamptz,
+    add column if not exists zone text collate "C";
+-- "Who is at risk?" asks for yesterday; the column changes once a day and user.
+create index if not exists streaks_last_activity_date on streaks (last_activity_date);
+
+-- Rows of users who were here before this service: their streak becomes a run.
+create table streak_run (
+    user_id text collate "C",
+    first_day date,
+    last_day date not null,
+    primary key (user_id, first_day)
+) with (fillfactor = 90);
+insert into streak_run (user_id, first_day, last_day)
+select user_id, last_activity_date - greatest(current_streak, 1) + 1, last_activity_date
+from streaks
+where last_activity_date is not null;
+update streaks set imported_max = max_streak where max_streak > 0;
+
+create table daily_total (
+    user_id text collate "C",
+    activity_date date,
+    problems_solved integer not null default 0,
+    sources smallint not null default 0, -- 1 general, 2 session, 4 learning
+    primary key (user_id, activity_date)
+) with (fillfactor = 90);
+-- "How many users were active on this day?"
+create index daily_total_activity_date on daily_total (activity_date);
+insert into daily_total (user_id, activity_date)
+select user_id, d::date
+from streak_run, generate_series(first_day::timestamp, last_day::timestamp, '1 day') as d;
+
+create table daily_item (
+    user_id text collate "C",
+    activity_date date,
+    kind text collate "C", -- L lesson, S problem solved, P problem viewed, C course viewed
+    item_id text collate "C",
+    primary key (user_id, activity_date, kind, item_id)
+);
+
+create view daily_activity as
+select
+    t.user_id,
+    t.activity_date,
+    case when t.problems_solved >= g.value::integer then 'complete' else 'partial' end as status,
+    t.problems_solved,
+    array(
+        select i.item_id from daily_item as i
+        where i.user_id = t.user_id and i.activity_date = t.activity_date and i.kind = 'L'
+        order by i.item_id
+    ) as lesson_ids,
+    array_remove(array[
+        case when t.sources & 1 > 0 then 'general' end,
+        case when t.sources & 4 > 0 then 'learning' end,
+        case when t.sources & 2 > 0 then 'session' end
+    ], null) as sources,
+    array(
+        select i.item_id from daily_item as i
+        where i.user_id = t.user_id and i.activity_date = t.activity_date and i.kind = 'C'
+        order by i.item_id
+    ) as course_ids,
+    array(
+        select i.item_id from daily_item as i
+        where i.user_id = t.user_id and i.activity_date = t.activity_date and i.kind = 'S'
+        order by i.item_id
+    ) as solved_problem_ids,
+    array(
+        select i.item_id from daily_item as i
+        where i.user_id = t.user_id and i.activity_date = t.activity_date and i.kind = 'P'
+        order by i.item_id
+    ) as viewed_problem_ids
+from daily_total as t
+left join ingest_setting as g on g.projection = 'streaks' and g.name = 'daily_goal';
+
+-- The local date of a moment. An offset is an interval (as a zone name its sign would be turned
+-- round); a zone that this server does not know counts as UTC.
+create function activity_local_date(moment timestamptz, zone text) returns date
+language plpgsql stable as $$
+begin
+    if zone ~ '^[+-]\d\d:\d\d$' then
+        return (moment at time zone zone::interval)::date;
+    end if;
+    return (moment at time zone zone)::date;
+exception when invalid_parameter_value then
+    return (moment at time zone 'UTC')::date;
+end
+$$;
+
+create view streak_status as
+select
+    s.user_id,
+    case when today - s.last_activity_date <= 0 then 'active_today'
+        when today - s.last_activity_date = 1 then 'at_risk'
+        else 'broken' end as status,
+    case when today - s.last_activity_date <= 1 then s.current_streak else 0 end as streak,
+    s.max_streak,
+    s.last_activity_date,
+    coalesce(s.zone, d.value) as timezone
+from streaks as s
+left join ingest_setting as d on d.projection = 'streaks' and d.name = 'default_timezone'
+cross join lateral activity_local_date(now(), coalesce(s.zone, d.value, 'UTC')) as today;
+
+-- write daily (item, day)
+-- Items that are new are counted by what their insert returns, never by reading the day again.
+with new_item as (
+    select n.user_id, n.activity_date, n.kind, n.item_id
+    from unnest($1::text[], $2::date[], $3::text[], $4::text[]) as n (user_id, activity_date, kind, item_id)
+    -- The limit keeps this a look-up per row: a join could be planned as a scan of the whole table.
+    left join lateral (
+        select true as known from daily_item as o
+        where o.user_id = n.user_id and o.activity_date = n.activity_date
+            and o.kind = n.kind and o.item_id = n.item_id limit 1
+    ) as o on true
+    where o.known is null
+),
+added as (
+    insert into daily_item (user_id, activity_date, kind, item_id)
+    select user_id, activity_date, kind, item_id from new_item
+    order by user_id collate "C", activity_date, kind collate "C", item_id collate "C"
+    on conflict do nothing
+    returning user_id, activity_date, kind
+),
+solved as (
+    select user_id, activity_date, count(*)::integer as problems
+    from added where kind = 'S' group by user_id, activity_date
+),
+day as (
+    select n.user_id, n.first_day + i as activity_date, bit_or(n.sources) as sources
+    from unnest($5::text[], $6::date[], $7::date[], $8::smallint[]) as n (user_id, first_day, last_day, sources)
+    cross join lateral generate_series(0, n.last_day - n.first_day) as i
+    group by n.user_id, n.first_day + i
+)
+insert into daily_total as t (user_id, activity_date, problems_solved, sources)
+select d.user_id, d.activity_date, coalesce(s.problems, 0), d.sources
+from day as d
+left join solved as s on s.user_id = d.user_id and s.activity_date = d.activity_date
+left join lateral (
+    select t.sources from daily_total as t
+    where t.user_id = d.user_id and t.activity_date = d.activity_date limit 1
+) as o on true
+where o.sources is null or s.problems > 0 or o.sources | d.sources <> o.sources
+order by d.user_id collate "C", d.activity_date
+on conflict (user_id, activity_date) do update
+set problems_solved = t.problems_solved + excluded.problems_solved,
+    sources = t.sources | excluded.sources;
+
+-- lock streaks (day, streak)
+-- Takes the row of every user whose runs are about to change, in key order; the next statement then
+-- sees what other writers of these users have committed.
+with day as (
+    select distinct n.user_id
+    from unnest($1::text[], $2::date[], $3::date[], $4::smallint[]) as n (user_id, first_day, last_day, sources)
+    where coalesce((
+        select r.last_day from streak_run as r
+        where r.user_id = n.user_id and r.first_day <= n.first_day
+        order by r.first_day desc limit 1
+    ) < n.last_day, true)
+),
+streak as (
+    select n.user_id, n.imported_max, n.zone_hour, n.zone
+    from unnest($5::text[], $6::integer[], $7::timestamptz[], $8::text[]) as n (user_id, imported_max, zone_hour, zone)
+    left join lateral (
+        select t.imported_max, t.zone_hour, t.zone from streaks as t where t.user_id = n.user_id limit 1
+    ) as o on true
+    where o.imported_max is null
+        or n.imported_max > o.imported_max
+        or n.zone_hour > coalesce(o.zone_hour, '-infinity')
+        or (n.zone_hour = o.zone_hour and n.zone collate "C" > o.zone)
+)
+insert into streaks as t (user_id, max_streak, imported_max, zone_hour, zone)
+select coalesce(d.user_id, s.user_id), coalesce(s.imported_max, 0), coalesce(s.imported_max, 0), s.zone_hour, s.zone
+from day as d
+full join streak as s on s.user_id = d.user_id
+order by coalesce(d.user_id, s.user_id) collate "C"
+on conflict (user_id) do update
+set max_streak = greatest(t.max_streak, excluded.imported_max),
+    imported_max = greatest(t.imported_max, excluded.imported_max),
+    zone_hour = greatest(t.zone_hour, excluded.zone_hour),
+    zone = case
+        when t.zone_hour is null or excluded.zone_hour > t.zone_hour then excluded.zone
+        when excluded.zone_hour = t.zone_hour then greatest(t.zone, excluded.zone)
+        else t.zone end;
+
+-- write streaks (day)
+-- A new range of days swallows the runs it overlaps or touches and becomes one run with them.
+with day as (
+    select distinct n.user_id, n.first_day, n.last_day
+    from unnest($1::text[], $2::date[], $3::date[], $4::smallint[]) as n (user_id, first_day, last_day, sources)
+    where coalesce((
+        select r.last_day from streak_run as r
+        where r.user_id = n.user_id and r.first_day <= n.first_day
+        order by r.first_day desc limit 1
+    ) < n.last_day, true)
+),
+neighbour as (
+    select distinct r.user_id, r.first_day, r.last_day
+    from day as n
+    cross join lateral (
+        (select p.user_id, p.first_day, p.last_day from streak_run as p
+            where p.user_id = n.user_id and p.first_day < n.first_day
+            order by p.first_day desc limit 1)
+        union all
+        (select f.user_id, f.first_day, f.last_day from streak_run as f
+            where f.user_id = n.user_id and f.first_day between n.first_day and n.last_day + 1)
+    ) as r
+    where r.last_day >= n.first_day - 1
+),
+piece as (
+    select user_id, first_day, last_day,
+        coalesce(first_day > 1 + max(last_day) over (
+            partition by user_id order by first_day, last_day
+            rows between unbounded preceding and 1 preceding
+        ), true) as starts
+    from (select * from day union all select * from neighbour) as p
+),
+island as (
+    select user_id, min(first_day) as first_day, max(last_day) as last_day
+    from (
+        select user_id, first_day, last_day,
+            count(*) filter (where starts) over (partition by user_id order by first_day, last_day) as number
+        from piece
+    ) as p
+    group by user_id, number
+),
+swallowed as (
+    delete from streak_run as r using island as i
+    where r.user_id = i.user_id and r.first_day > i.first_day and r.first_day <= i.last_day
+),
+kept as (
+    insert into streak_run (user_id, first_day, last_day)
+    select user_id, first_day, last_day from island
+    order by user_id collate "C", first_day
+    on conflict (user_id, first_day) do update set last_day = excluded.last_day
+),
+latest as (
+    select distinct on (user_id) user_id, last_day, last_day - first_day + 1 as length,
+        max(last_day - first_day + 1) over (partition by user_id) as longest
+    from island
+    order by user_id, last_day desc
+)
+update streaks as s
+set max_streak = greatest(s.max_streak, l.longest),
+    current_streak = case when l.last_day < s.last_activity_date then s.current_streak else l.length end,
+    last_activity_date = greatest(s.last_activity_date, l.last_day)
+from latest as l
+where s.user_id = l.user_id;
+
+-- verify daily_activity
+select user_id, activity_date, status, problems_solved, lesson_ids, sources,
+    course_ids, solved_problem_ids, viewed_problem_ids
+from daily_activity;
+
+-- verify streaks
+select user_id, last_activity_date, current_streak, max_streak, zone_hour, zone from streaks;
+
+-- show user
+select s.user_id, s.last_activity_date, s.current_streak, s.max_streak, t.status, t.streak, t.timezone
+from streaks as s
+join streak_status as t using (user_id)
+where s.user_id = $1;
+
+-- show user_days
+select activity_date, status, problems_solved, lesson_ids, sources
+from daily_activity where user_id = $1 order by activity_date desc limit 14;

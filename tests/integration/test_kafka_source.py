@@ -1,0 +1,309 @@
+"""A member of a consumer group on a real broker: where it starts, what it delivers, what it commits."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ingest.errors import LostOffsets, Misconfigured, Unavailable
+from ingest.kafka import Lookup
+from ingest.record import Partition
+from tests.kafka import Notes, commits, fill, made, member, numbered, reach, read, records, until, values
+
+pytestmark = pytest.mark.integration
+
+Names = Callable[[str], str]
+
+
+@pytest.fixture
+def topic(topic_names: Names) -> str:
+    return topic_names("activity.client")
+
+
+@pytest.fixture
+def group(topic_names: Names) -> str:
+    return topic_names("activity-ingest.client_activity")
+
+
+async def test_records_arrive_in_order_with_positions_after_the_last(
+    broker: str, topic: str, group: str
+) -> None:
+    connection = reach(broker)
+    (partition,) = await made(connection, topic)
+    await fill(broker, partition, numbered(500))
+    async with member(connection, group, topic) as source:
+        found = []
+        polls = await until(lambda: source.lags() == {partition: 0}, source, limit=100)
+        for polled in polls:
+            assert len(records(polled)) <= 100
+            if polled.records:
+                assert polled.positions == {partition: records(polled)[-1].offset + 1}
+            found += values(records(polled))
+    assert found == numbered(500)
+
+
+async def test_a_restart_goes_on_at_the_commit(broker: str, topic: str, group: str) -> None:
+    connection = reach(broker)
+    (partition,) = await made(connection, topic)
+    await fill(broker, partition, numbered(100))
+    async with member(connection, group, topic, Notes({partition: 0})) as source:
+        await read(source, 100)
+        await source.commit({partition: 60}, source.generation)
+    async with member(connection, group, topic, Notes({partition: 90})) as source:
+        assert values(await read(source, 40)) == numbered(40, 60)
+
+
+@pytest.mark.parametrize("stored", [20, None], ids=["postgres behind", "postgres empty"])
+async def test_reading_starts_below_the_commit_where_postgres_was_restored(
+    broker: str, topic: str, group: str, stored: int | None
+) -> None:
+    connection = reach(broker)
+    (partition,) = await made(connection, topic)
+    await fill(broker, partition, numbered(100))
+    async with member(connection, group, topic, Notes({partition: 0})) as source:
+        await read(source, 100)
+        await source.commit({partition: 60}, source.generation)
+    notes = Notes({partition: stored})
+    async with member(connection, group, topic, notes) as source:
+        start = stored or 0
+        assert values(await read(source, 100 - start)) == numbered(100 - start, start)
+        assert notes.rewound == [(partition, 60, start)]
+        # Whoever asks the group how far it is must not be told 60.
+        assert await commits(connection, group, [partition]) == {partition: start}
+
+
+async def test_a_new_group_starts_at_the_beginning_whatever_postgres_says(
+    broker: str, topic: str, group: str
+) -> None:
+    connection = reach(broker)
+    (partition,) = await made(connection, topic)
+    await fill(broker, partition, numbered(10))
+    notes = Notes({partition: 7})
+    async with member(connection, group, topic, notes) as source:
+        assert values(await read(source, 10)) == numbered(10)
+    assert notes.rewound == []
+
+
+@pytest.mark.parametrize(("reset", "start"), [("earliest", 0), ("latest", 10)])
+async def test_an_offset_beyond_the_log_is_refused_unless_a_policy_says_where_to_go_on(
+    broker: str, topic: str, group: str, reset: str, start: int
+) -> None:
+    connection = reach(broker)
+    (partition,) = await made(connection, topic)
+    await fill(broker, partition, numbered(10))
+    async with member(connection, group, topic, Notes({partition: 50})) as source:
+        with pytest.raises(LostOffsets, match=r"offset 50 comes after the end of the log, 10"):
+            await read(source, 1)
+    notes = Notes({partition: 50})
+    async with member(reach(broker, offset_reset=reset), group, topic, notes) as source:
+        await until(lambda: source.placed, source)
+        assert notes.lost == [(partition, 50, start)]
+        assert (await source.poll(0, 1)).positions[partition] in (start, start + 1)
+
+
+async def test_while_postgres_is_down_at_the_assignment_nothing_is_read_and_the_group_stands(
+    broker: str, topic: str, group: str
+) -> None:
+    connection = reach(broker)
+    (partition,) = await made(connection, topic)
+    await fill(broker, partition, numbered(10))
+    notes = Notes({partition: 0}, unavailable=Unavailable("refused", "connect"))
+    async with member(connection, group, topic, notes) as source:
+        polls = await until(lambda: len(notes.waiting) > 1, source)
+        assert all(not polled.records and not polled.positions for polled in polls)
+        assert notes.waiting[0] == "connect"
+        assert source.joined
+        assert not source.placed
+        notes.unavailable = None
+        assert values(await read(source, 10)) == numbered(10)
+        assert source.generation == 1
+
+
+async def test_two_members_share_the_partitions_and_no_generation_delivers_a_record_twice(
+    broker: str, topic: str, group: str
+) -> None:
+    connection = reach(broker)
+    partitions = await made(connection, topic, 4)
+    for partition in partitions:
+        await fill(broker, partition, numbered(50))
+    notes, others = Notes(), Notes()
+    async with member(connection, group, topic, notes) as first:
+        polls = await until(lambda: sum(first.lags().values()) == 0 and first.lags(), first)
+        assert sum(len(records(polled)) for polled in polls) == 200
+        old = first.generation
+        await first.commit(dict.fromkeys(partitions, 50), old)
+        async with member(connection, group, topic, others) as second:
+            await until(lambda: len(first.assigned) == len(second.assigned) == 2, first, second)
+            await until(lambda: first.placed and second.placed, first, second)
+            assert notes.revoked == [(tuple(partitions), old)]
+            assert sorted((*first.assigned, *second.assigned)) == partitions
+            await first.commit(dict.fromkeys(partitions, 10), old)
+            assert await commits(connection, group, partitions) == dict.fromkeys(partitions, 50)
+            for partition in partitions:
+                await fill(broker, partition, numbered(20, 50))
+            seen: dict[tuple[object, int, Partition, int], int] = {}
+            mine = lambda: len(seen) == 80  # noqa: E731
+            async with asyncio.timeout(20):
+                while not mine():
+                    for source in (first, second):
+                        polled = await source.poll(0.05, 1000)
+                        for partition, found in polled.records.items():
+                            for record in found:
+                                key = (source, polled.generation, partition, record.offset)
+                                seen[key] = seen.get(key, 0) + 1
+            assert set(seen.values()) == {1}
+        await until(lambda: len(first.assigned) == 4, first)
+
+
+async def test_what_is_flushed_while_partitions_are_revoked_can_still_be_committed(
+    broker: str, topic: str, group: str
+) -> None:
+    connection = reach(broker)
+    partitions = await made(connection, topic, 2)
+    for partition in partitions:
+        await fill(broker, partition, numbered(10))
+    notes = Notes()
+    async with member(connection, group, topic, notes) as first:
+        await read(first, 20)
+        notes.on_revoked = lambda generation: first.commit(dict.fromkeys(partitions, 10), generation)
+        async with member(connection, group, topic) as second:
+            await until(lambda: second.placed and first.placed and len(first.assigned) == 1, first, second)
+            assert await commits(connection, group, partitions) == dict.fromkeys(partitions, 10)
+
+
+async def test_a_commit_never_goes_backwards_within_a_generation(broker: str, topic: str, group: str) -> None:
+    connection = reach(broker)
+    partition, elsewhere = await made(connection, topic, 2)
+    await fill(broker, partition, numbered(10))
+    async with member(connection, group, topic) as source:
+        await read(source, 10)
+        await source.commit({partition: 8}, source.generation)
+        await source.commit({partition: 5, elsewhere: 0, Partition("not-ours", 0): 3}, source.generation)
+        await source.commit({partition: 9}, source.generation + 1)
+        found = await commits(connection, group, [partition, elsewhere])
+    assert found == {partition: 8, elsewhere: 0}
+
+
+async def test_a_poll_that_fails_loses_nothing_that_it_had_already_drained(
+    broker: str, topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = reach(broker)
+    partitions = await made(connection, topic, 3)
+    for partition in partitions:
+        await fill(broker, partition, numbered(100))
+    async with member(connection, group, topic) as source:
+        await until(lambda: source.placed, source)
+        client: Any = source._consumer._client  # type: ignore[union-attr]
+        getmany, failed = client.getmany, []
+
+        async def fail_after_draining(**arguments: Any) -> Any:
+            drained = await getmany(**arguments)
+            if drained and not failed:
+                failed.append(sum(map(len, drained.values())))
+                raise OSError("a connection broke")
+            return drained
+
+        monkeypatch.setattr(client, "getmany", fail_after_draining)
+        found, faults = [], []
+        async with asyncio.timeout(20):
+            while len(found) < 300:
+                try:
+                    polled = await source.poll(0.05, 70)
+                except Unavailable as error:
+                    faults.append(error)
+                    polled = source._nothing()
+                    assert polled.positions == {
+                        p: sum(f.partition == p.number for f in found) for p in partitions
+                    }
+                found += records(polled)
+    assert failed
+    assert len(faults) == 1
+    assert {(r.partition, r.offset) for r in found} == {(p.number, n) for p in partitions for n in range(100)}
+    assert len(found) == 300
+
+
+async def test_a_fetch_that_died_without_a_word_is_begun_anew(broker: str, topic: str, group: str) -> None:
+    connection = reach(broker)
+    (partition,) = await made(connection, topic)
+    await fill(broker, partition, numbered(5))
+    notes = Notes()
+    async with member(connection, group, topic, notes) as source:
+        await read(source, 5)
+        await source.commit({partition: 5}, source.generation)
+        notes.stored[partition] = 5
+        client: Any = source._consumer._client  # type: ignore[union-attr]
+        client._fetcher._fetch_task.cancel()
+        await fill(broker, partition, numbered(5, 5))
+        source._watch.stall = 0.5
+        assert values(await read(source, 5)) == numbered(5, 5)
+        assert notes.revoked == [((partition,), 1)]
+        assert source.generation == 2
+
+
+async def test_a_paused_source_delivers_nothing_stays_in_its_group_and_then_all(
+    broker: str, topic: str, group: str
+) -> None:
+    connection = reach(broker)
+    (partition,) = await made(connection, topic)
+    async with member(connection, group, topic) as source:
+        source.pause()
+        await fill(broker, partition, numbered(10))
+        await until(lambda: source.placed, source)
+        for _ in range(10):
+            assert records(await source.poll(0.02, 100)) == []
+        source.resume()
+        assert values(await read(source, 10)) == numbered(10)
+        assert source.generation == 1
+
+
+async def test_a_partition_read_to_its_end_says_up_to_when_and_an_unfinished_one_does_not(
+    broker: str, topic: str, group: str
+) -> None:
+    connection = reach(broker)
+    full, empty = await made(connection, topic, 2)
+    await fill(broker, full, numbered(10))
+    async with member(connection, group, topic) as source:
+        polls = await until(
+            lambda: False if not source.placed else source.lags().get(full) == 0, source, limit=4
+        )
+        for polled in polls:
+            assert polled.positions.get(full) == 10 or full not in polled.read_to_end
+        ends: list[Any] = []
+        async with asyncio.timeout(10):
+            while len(ends) < 3:
+                read_to_end = (await source.poll(0.1, 100)).read_to_end
+                ends += [read_to_end] if set(read_to_end) == {full, empty} else []
+        assert ends[0][full] < ends[-1][full]
+
+
+async def test_a_topic_that_does_not_exist_is_named_and_not_made(broker: str, topic: str, group: str) -> None:
+    connection = reach(broker)
+    with pytest.raises(Misconfigured, match=f"topic {topic} does not exist") as refused:
+        async with member(connection, group, topic):
+            pass
+    assert refused.value.mend == "activity-ingest topics --create"
+    async with Lookup(connection) as lookup:
+        assert await lookup.topics([topic]) == {}
+
+
+async def test_no_broker_is_unavailable(group: str, topic: str) -> None:
+    with pytest.raises(Unavailable):
+        async with member(reach("127.0.0.1:1"), group, topic):
+            pass
+
+
+async def test_an_error_of_the_worker_in_a_rebalance_reaches_the_next_poll(
+    broker: str, topic: str, group: str
+) -> None:
+    connection = reach(broker)
+    await made(connection, topic)
+
+    async def refuse(partitions: object, generation: int) -> None:
+        raise Misconfigured("no", "yes")
+
+    notes = Notes()
+    async with member(connection, group, topic, notes) as source:
+        object.__setattr__(source.listener, "on_assigned", refuse)
+        with pytest.raises(Misconfigured, match="no"):
+            await until(lambda: False, source)

@@ -1,0 +1,303 @@
+"""Connections, transactions, time-outs and snapshots against a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import pytest
+
+from ingest.errors import Misconfigured, TimedOut, Unavailable, Unstorable
+from ingest.postgres import Database
+from tests.integration.postgres_tools import Line, opened, sql
+
+pytestmark = pytest.mark.integration
+PID = "select pg_backend_pid()"
+
+
+async def test_nothing_connects_before_the_first_use(postgres_dsn: str) -> None:
+    line = Line(postgres_dsn)
+    async with line.laid() as dsn, opened(dsn) as database:
+        assert line.connections == 0
+        assert await database.value("select 1") == 1
+        assert line.connections == 1
+
+
+async def test_a_good_connection_is_used_again_and_a_failed_one_never(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn) as database:
+        first = await database.value(PID)
+        assert await database.value(PID) == first
+        with pytest.raises(Misconfigured):
+            await database.value("select nonsense")
+        assert await database.value(PID) != first
+
+
+async def test_bad_data_costs_no_connection(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn) as database:
+        first = await database.value(PID)
+        with pytest.raises(Unstorable, match="division by zero"):
+            await database.value("select 1 / 0")
+        with pytest.raises(Unstorable, match="out of int32 range") as caught:
+            await database.value("select $1::integer", 2**40)
+        assert str(2**40) not in caught.value.message
+        assert await database.value(PID) == first
+
+
+async def test_a_bug_in_the_block_rolls_back_and_escapes_as_it_is(postgres_dsn: str) -> None:
+    await sql(postgres_dsn, "create table t (x int)")
+    async with opened(postgres_dsn) as database:
+        with pytest.raises(ZeroDivisionError):
+            async with database.transaction() as transaction:
+                await transaction.execute("insert into t values (1)")
+                1 / 0  # noqa: B018
+        assert await database.value("select count(*) from t") == 0
+
+
+async def test_a_swallowed_failure_is_not_taken_for_a_commit(postgres_dsn: str) -> None:
+    await sql(postgres_dsn, "create table t (x int)")
+    async with opened(postgres_dsn) as database:
+        with pytest.raises(Unavailable, match="rolled back"):
+            async with database.transaction() as transaction:
+                await transaction.execute("insert into t values (1)")
+                with pytest.raises(Unstorable):
+                    await transaction.execute("select 1 / 0")
+
+
+async def test_after_a_failover_one_attempt_fails_and_the_next_is_on_a_fresh_connection(
+    postgres_dsn: str,
+) -> None:
+    async with opened(postgres_dsn, pool_size=3) as database:
+        async with database.transaction(), database.transaction(), database.transaction():
+            pass
+        await sql(postgres_dsn, "select pg_terminate_backend(pid) from pg_stat_activity"
+                  " where datname = current_database() and pid <> pg_backend_pid()")  # fmt: skip
+        failures = 0
+        for _ in range(3):
+            try:
+                await asyncio.gather(*(database.value("select 1") for _ in range(3)))
+                break
+            except Unavailable as error:
+                assert error.cause in ("connection", "operator")
+                failures += 1
+        assert failures <= 1
+
+
+async def test_a_full_pool_makes_others_wait_and_then_says_so(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, pool_size=1, connect_timeout=0.1, command_timeout=0.2) as database:
+        async with database.transaction():
+            with pytest.raises(Unavailable) as caught:
+                await database.value("select 1")
+        assert caught.value.cause == "pool"
+        assert await database.value("select 1") == 1
+
+
+async def test_no_more_connections_are_opened_than_allowed(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, pool_size=3) as database:
+        pids = await asyncio.gather(*(database.value(f"{PID}, pg_sleep(0.01)") for _ in range(20)))
+        assert len(set(pids)) <= 3
+
+
+async def test_a_cancelled_statement_gives_its_place_free(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, pool_size=1) as database:
+        entered = asyncio.Event()
+
+        async def sleep() -> None:
+            async with database.transaction() as transaction:
+                entered.set()
+                await transaction.execute("select pg_sleep(60)")
+
+        task = asyncio.create_task(sleep())
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await database.value("select 1") == 1
+
+
+async def test_a_slow_statement_times_out_by_the_servers_clock(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, command_timeout=0.05) as database:
+        with pytest.raises(TimedOut) as caught:
+            await database.value("select pg_sleep(60)")
+        assert caught.value.cause == "timeout"
+
+
+async def test_a_silent_line_times_out_by_ours(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.postgres.access.MARGIN", 0.05)
+    line = Line(postgres_dsn)
+    async with line.laid() as dsn, opened(dsn, command_timeout=0.1) as database:
+        assert await database.value("select 1") == 1
+        line.silent_at = lambda message: b"commit" in message
+        with pytest.raises(TimedOut):
+            await database.value("select 1")
+
+
+async def test_waiting_for_a_lock_ends(postgres_dsn: str) -> None:
+    await sql(postgres_dsn, "create table t (x int)")
+    async with opened(postgres_dsn, lock_timeout=0.05) as database, database.transaction() as first:
+        await first.execute("lock table t")
+        with pytest.raises(Unavailable) as caught:
+            await database.value("select count(*) from t")
+        assert caught.value.cause == "locked"
+
+
+async def test_the_server_is_told_every_time_limit_and_our_name(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, command_timeout=90, lock_timeout=7) as database:
+        names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
+                 "application_name", "timezone", "synchronous_commit")  # fmt: skip
+        shown = [await database.value(f"show {name}") for name in names]
+        wanted = await database.value("select reset_val from pg_settings where name = 'synchronous_commit'")
+        assert shown == ["90s", "7s", "90s", "activity-ingest", "UTC", wanted]
+
+
+@pytest.mark.parametrize(
+    "query", ["search_path=app", "options=-csearch_path%3Dapp", "options=-c%20search_path%3Dapp"]
+)
+@pytest.mark.parametrize("pgbouncer", [False, True])
+async def test_the_search_path_of_the_dsn_is_followed(postgres_dsn: str, query: str, pgbouncer: bool) -> None:
+    await sql(postgres_dsn, "create schema app; create table app.t as select 7 as x")
+    async with opened(f"{postgres_dsn.partition('?')[0]}?{query}", pgbouncer=pgbouncer) as database:
+        assert await database.value("select x from t") == 7
+
+
+async def test_behind_a_pooler_settings_last_one_transaction(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, pgbouncer=True, command_timeout=17) as database:
+        async with database.transaction() as transaction:
+            assert await transaction.value("show statement_timeout") == "17s"
+        lent = await database._pool.take()
+        assert await lent.connection.fetchval("show statement_timeout") == "0"
+        assert await lent.connection.fetchval("select count(*) from pg_prepared_statements") == 0
+        database._pool.give_back(lent, good=True)
+
+
+@asynccontextmanager
+async def changed(dsn: str, **parts: Any) -> AsyncIterator[Database]:
+    url = urlsplit(dsn)
+    name, _, place = url.netloc.rpartition("@")
+    user, _, password = name.partition(":")
+    given = {"user": user, "password": password, "path": url.path, "place": place, "query": url.query} | parts
+    netloc = f"{given['user']}:{given['password']}@{given['place']}"
+    async with opened(
+        url._replace(netloc=netloc, path=given["path"], query=given["query"]).geturl()
+    ) as database:
+        yield database
+
+
+@pytest.mark.parametrize(
+    ("parts", "mend"),
+    [
+        ({"password": "wrong"}, "password"),
+        ({"user": "nobody_here"}, "user"),
+        ({"path": "/nowhere"}, "create it"),
+        ({"query": "sslmode=require"}, "sslmode"),
+        ({"query": "sslmode=nonsense"}, "ACTIVITY_POSTGRES"),
+        ({"query": "no_such_setting=1"}, "ACTIVITY_POSTGRES"),
+    ],
+)
+async def test_what_an_operator_got_wrong_is_not_retried(
+    postgres_dsn: str, parts: dict[str, str], mend: str
+) -> None:
+    async with changed(postgres_dsn, **parts) as database:
+        with pytest.raises(Misconfigured) as caught:
+            await database.value("select 1")
+        assert mend in caught.value.mend
+        assert urlsplit(postgres_dsn).password not in caught.value.message
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:1", "localhost:1", "no-such-host.invalid:5432"])
+async def test_a_server_that_cannot_be_reached_is_waited_for(postgres_dsn: str, place: str) -> None:
+    async with changed(postgres_dsn, place=place) as database:
+        with pytest.raises(Unavailable) as caught:
+            await database.value("select 1")
+        assert caught.value.cause == "connection"
+
+
+async def test_settings_that_only_libpq_knows_do_no_harm(postgres_dsn: str) -> None:
+    query = (
+        "connect_timeout=3&keepalives_idle=5&channel_binding=prefer&gssencmode=disable&application_name=mine"
+    )
+    async with changed(postgres_dsn, query=f"sslmode=disable&{query}") as database:
+        assert await database.value("show application_name") == "mine"
+
+
+async def test_host_and_user_may_be_given_apart(postgres_dsn: str) -> None:
+    url = urlsplit(postgres_dsn)
+    given = {"host": url.hostname, "port": url.port, "database": url.path[1:], "user": url.username,
+             "password": url.password, "sslmode": "disable"}  # fmt: skip
+    from ingest.settings import PostgresSettings
+    from tests.integration.postgres_tools import ENGINE
+
+    database = Database(PostgresSettings.model_validate(given), ENGINE)
+    assert await database.value("select current_database()") == url.path[1:]
+    assert str(url.password) not in database.address
+    await database.close()
+
+
+async def test_a_password_with_every_awkward_character_works(postgres_dsn: str) -> None:
+    password = "p@ss:/?#[]%+ &='\"ü"  # noqa: S105
+    role = f"r{abs(hash(postgres_dsn))}"
+    quoted = password.replace("'", "''")
+    await sql(postgres_dsn, f"create role {role} login password '{quoted}'")
+    try:
+        async with changed(postgres_dsn, user=role, password=quote(password, safe="")) as database:
+            assert await database.value("select current_user::text") == role
+    finally:
+        await sql(postgres_dsn, f"drop role {role}")
+
+
+async def test_a_plan_made_stale_by_a_migration_is_retried(postgres_dsn: str) -> None:
+    await sql(postgres_dsn, "create table t (x int)")
+    async with opened(postgres_dsn) as database:
+        assert await database.fetch("select * from t") == []
+        await sql(postgres_dsn, "alter table t add column y text")
+        with pytest.raises(Unavailable) as caught:
+            await database.fetch("select * from t")
+        assert caught.value.cause == "stale_plan"
+        assert await database.fetch("select * from t") == []
+
+
+async def test_statements_stay_prepared_between_transactions(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, pool_size=1) as database:
+        for _ in range(3):
+            await database.value("select $1::text", "x")
+        prepared = await database.value(
+            "select count(*) from pg_prepared_statements where statement like $1", "select $1::text%"
+        )
+        assert prepared == 1
+
+
+async def test_a_snapshot_is_frozen_reads_in_chunks_and_writes_nothing(postgres_dsn: str) -> None:
+    await sql(postgres_dsn, "create table t as select generate_series(1, 5000) as x")
+    async with opened(postgres_dsn) as database:
+        async with database.snapshot() as (snapshot, moment):
+            await sql(postgres_dsn, "insert into t values (5001)")
+            chunks = [chunk async for chunk in snapshot.stream("select x, 'y' from t order by x")]
+            assert [row for chunk in chunks for row in chunk] == [(x, "y") for x in range(1, 5001)]
+            assert max(map(len, chunks)) <= 2000
+            assert await snapshot.value("select now()") == moment
+            assert await snapshot.value("show statement_timeout") == "1h"
+        with pytest.raises(Unavailable) as caught:
+            async with database.snapshot() as (snapshot, _):
+                await snapshot.execute("insert into t values (1)")
+        assert caught.value.cause == "read_only"
+
+
+async def test_a_read_cannot_write(postgres_dsn: str) -> None:
+    await sql(postgres_dsn, "create table t (x int)")
+    async with opened(postgres_dsn) as database:
+        with pytest.raises(Unavailable):
+            await database.fetch("insert into t values (1)")
+
+
+async def test_closing_leaves_no_session_behind(postgres_dsn: str) -> None:
+    async with opened(postgres_dsn, pool_size=3) as database:
+        await asyncio.gather(*(database.value("select pg_sleep(0.01)") for _ in range(3)))
+    connection = await asyncpg.connect(postgres_dsn)
+    left = (
+        "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    async with asyncio.timeout(5):
+        while await connection.fetchval(left):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await connection.close()

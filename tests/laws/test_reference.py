@@ -1,0 +1,52 @@
+"""What the tables hold is what each projection's independent reference says they must hold."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.laws.harness import PROJECTIONS, Bench, logs_of
+from tests.strategies import chunks, cuts
+
+pytestmark = pytest.mark.law
+Rows = Mapping[Any, tuple[Any, ...]]
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+@given(data=st.data())
+def test_reference_the_tables_hold_what_the_reference_says(
+    name: str, benches: Callable[[str], Bench], data: st.DataObject
+) -> None:
+    bench, records = benches(name), data.draw(logs_of(name))
+    bench.after(*chunks(records, data.draw(cuts)))
+    expected = bench.reference(bench.events(records)).rows()
+    assert bench.sql.verifies.keys() == expected.keys()
+    for section, rows in bench.run(bench.verified()).items():
+        assert keyed(rows, expected[section]) == dict(expected[section])
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+@given(data=st.data())
+def test_reference_of_some_events_lies_within_that_of_all(
+    name: str, benches: Callable[[str], Bench], data: st.DataObject
+) -> None:
+    """Verify relies on `within` where the log no longer holds everything."""
+    bench, records = benches(name), data.draw(logs_of(name))
+    events = bench.events(records)
+    few = events[: data.draw(st.integers(0, len(events)))]
+    reference, less, more = bench.reference([]), bench.reference(few).rows(), bench.reference(events).rows()
+    for section, rows in less.items():
+        for key, row in rows.items():
+            grown = more[section][key]
+            assert reference.within(section, row, grown)
+            assert row == grown or not reference.within(section, grown, row)
+
+
+def keyed(rows: list[tuple[Any, ...]], like: Rows) -> dict[Any, tuple[Any, ...]]:
+    """`rows` by as many leading columns as the keys of `like` have."""
+    first = next(iter(like), "")
+    if not isinstance(first, tuple):
+        return {row[0]: row[1:] for row in rows}
+    return {row[: len(first)]: row[len(first) :] for row in rows}

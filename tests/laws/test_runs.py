@@ -1,0 +1,48 @@
+"""The shape of what streaks derives: runs of days, and each user's latest and longest run."""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.laws.harness import Bench, logs_of
+from tests.strategies import chunks, cuts
+
+pytestmark = pytest.mark.law
+
+DAY = timedelta(days=1)
+
+
+@given(data=st.data())
+def test_runs_are_the_days_joined_and_streaks_follow_from_them(
+    benches: Callable[[str], Bench], data: st.DataObject
+) -> None:
+    bench, records = benches("streaks"), data.draw(logs_of("streaks"))
+    bench.after(*chunks(records, data.draw(cuts)))
+    runs = by_user(bench, "select user_id, first_day, last_day from streak_run order by 1, 2")
+    days = by_user(bench, "select user_id, activity_date from daily_total order by 1, 2")
+    streaks = by_user(
+        bench, "select user_id, last_activity_date, current_streak, max_streak, imported_max from streaks"
+    )
+    assert runs.keys() == days.keys() == streaks.keys()
+    for user, spans in runs.items():
+        assert all(first <= last for first, last in spans)
+        assert all(a[1] + DAY < b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert [day for first, last in spans for day in span(first, last)] == [day for (day,) in days[user]]
+        lengths = [(last - first).days + 1 for first, last in spans]
+        ((last_day, current, longest, imported),) = streaks[user]
+        assert (last_day, current, longest) == (spans[-1][1], lengths[-1], max(imported, *lengths))
+
+
+def by_user(bench: Bench, query: str) -> dict[str, list[tuple]]:
+    found: dict[str, list[tuple]] = {}
+    for row in bench.run(bench.database.fetch(query)):
+        user, *rest = row.values()
+        found.setdefault(user, []).append(tuple(rest))
+    return found
+
+
+def span(first: date, last: date) -> list[date]:
+    return [first + DAY * n for n in range((last - first).days + 1)]
