@@ -100,7 +100,8 @@ class Batch:
         self._starts.setdefault(partition, records[0].offset)
         last = records[-1]
         # A producer's clock may run ahead; nobody has read further than now.
-        self._reached[partition] = min(now, datetime.fromtimestamp(max(last.timestamp, 0) / 1000, UTC))
+        stamp = min(max(last.timestamp, 0) / 1000, now.timestamp())
+        self._reached[partition] = datetime.fromtimestamp(stamp, UTC)
         self.moved(partition, last.offset + 1, monotonic)
 
     def moved(self, partition: Partition, position: int, monotonic: float) -> None:

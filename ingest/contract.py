@@ -136,16 +136,12 @@ class Decoder(SingleDecoder):
             return self._read_each(records)
 
     def _read_each(self, records: Sequence[Record]) -> tuple[list[Any], list[Any], set[int]]:
-        values, found, doubtful = [], [], set()
+        values, found, doubtful = [b""] * len(records), [None] * len(records), set()
         for place, record in enumerate(records):
             try:
                 value = event_text(record, self._limits.max_event_bytes)
-                found.append(self._decode(value))
-                values.append(value)
+                found[place], values[place] = self._decode(value), value
             except Exception:  # as above
-                del found[place:]
-                found.append(None)
-                values.append(b"")
                 doubtful.add(place)
         return values, found, doubtful
 

@@ -160,7 +160,7 @@ class StreakImported(Event, tag="streak.imported"):
         """Refuses days that cannot have been: not begun anywhere on earth at `time`, or before 1900."""
         last = self.data.last_activity_date
         if last > self.time.astimezone(EASTERNMOST).date():
-            raise ValueError("data.last_activity_date: later than the day of `time`, in every time zone")
+            raise ValueError("data.last_activity_date: later than the day of the event in every time zone")
         if last.toordinal() - max(self.data.current_streak, 1) + 1 < FIRST_IMPORTED_DAY.toordinal():
             raise ValueError("data.current_streak: begins before 1900-01-01")
 

@@ -129,9 +129,7 @@ def summaries(facts: Facts, projections: Sequence[Projection]) -> list[Summary]:
         as_of = min((m for m in moments if m), default=None) if None not in moments else None
         behind = facts.clock - as_of if facts.clock and as_of else None
         workers = facts.members.get(projection.name)
-        found.append(
-            Summary(projection.name, workers, len(parts), sum(p.lag for p in parts), as_of, behind)
-        )
+        found.append(Summary(projection.name, workers, len(parts), sum(p.lag for p in parts), as_of, behind))
     return found
 
 
@@ -151,9 +149,6 @@ def judge(facts: Facts, projections: Sequence[Projection]) -> list[Trouble]:
             minutes = int(summary.behind.total_seconds() // 60)
             what = f"{summary.projection}: {minutes:,} minutes behind, and {summary.lag:,} records wait"
             troubles.append(Trouble(what, "start another worker: activity-ingest run"))
-    if facts.dead_letters:
-        what = f"{facts.dead_letters:,} dead letters"
-        troubles.append(Trouble(what, "their headers say why: activity-reason, activity-detail"))
     return troubles
 
 
@@ -210,4 +205,6 @@ async def _members(brokers: Brokers, projection: str) -> int | None:
 
 def refusal(error: IngestError) -> Trouble:
     """Somebody who did not answer, as trouble."""
-    return Trouble(error.message, error.mend if isinstance(error, Misconfigured) else "activity-ingest doctor")
+    return Trouble(
+        error.message, error.mend if isinstance(error, Misconfigured) else "activity-ingest doctor"
+    )

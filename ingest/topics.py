@@ -25,10 +25,15 @@ class Found(NamedTuple):
 
 def wanted(registry: Registry, kafka: KafkaSettings) -> dict[str, str]:
     """Actual name of every topic -> what it is for."""
-    readers: dict[str, list[str]] = {kafka.topic(topic): [] for topic in sorted({*registry.catalogue.values()})}
+    readers: dict[str, list[str]] = {
+        kafka.topic(topic): [] for topic in sorted({*registry.catalogue.values()})
+    }
     for projection in registry.projections.values():
         readers.setdefault(kafka.topic(projection.topic), []).append(projection.name)
-    purposes = {topic: f"read by {', '.join(names)}" if names else "read by nobody" for topic, names in readers.items()}
+    purposes = {
+        topic: f"read by {', '.join(names)}" if names else "read by nobody"
+        for topic, names in readers.items()
+    }
     return purposes | {kafka.dead_letter_topic: "rejected records"}
 
 
@@ -45,9 +50,7 @@ async def look(lookup: Lookup, registry: Registry, kafka: KafkaSettings) -> list
     return found
 
 
-def missing(
-    found: Sequence[Found], kafka: KafkaSettings, partitions: int, replication: int
-) -> list[Topic]:
+def missing(found: Sequence[Found], kafka: KafkaSettings, partitions: int, replication: int) -> list[Topic]:
     """What must be made. A dead letter is a record with headers, so that topic takes twice as much."""
     sources = [f for f in found if f.topic != kafka.dead_letter_topic]
     largest = max((f.largest_batch for f in sources if f.largest_batch), default=LARGEST)

@@ -18,7 +18,7 @@ from ingest.ports import DeadLetters, Progress, Sink, Source, Written
 from ingest.projection import Projection
 from ingest.record import Reason, Record, Reject
 from ingest.retry import Attempts, Backoff, Bisection
-from ingest.splitting import bare, fold, names, only, touching
+from ingest.splitting import bare, entities, fold, names, only, touching
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -103,11 +103,13 @@ class Writer:
         refused = await self._store_entities(flush, outcome, patience)
         if not refused:
             return
-        read = await self._retry(lambda: self.source.read_again(flush.starts, flush.offsets), patience)
+        ends = {p: flush.offsets[p] for p in flush.starts}  # quiet partitions ride along without a start
+        read = await self._retry(lambda: self.source.read_again(flush.starts, ends), patience)
         guilty = touching(self.projection, self.options, self.decoder, read, self.now(), refused)
-        if not guilty:
+        told = entities(fold(self.projection, self.options, self.decoder, guilty, self.now()))
+        if gone := refused - told:
             log.error("refused rows have no records left in the log", projection=self.projection.name)
-            self.metrics.vanished(len(refused))
+            self.metrics.vanished(len(gone))
         await self._store_records(guilty, outcome, patience)
         await self._publish(outcome.rejects, patience)
 
@@ -115,14 +117,23 @@ class Writer:
         """Stores what can be stored; returns the entities whose rows were refused."""
         refused: set[Any] = set()
         bisection = Bisection(names(flush))
+        tried = True  # the whole, just now
         while part := bisection.part:
-            try:
-                outcome.add(await self._insist(only(flush, set(part)), tuple, patience, len(part) > 1))
-                bisection.stored()
-            except (TooSlow, Unstorable):
+            if tried or not await self._stored(only(flush, set(part)), outcome, patience):
                 if (alone := bisection.refused()) is not None:
                     refused.add(alone)
+            else:
+                bisection.stored()
+            tried = False
         return refused
+
+    async def _stored(self, flush: Flush, outcome: Outcome, patience: Patience) -> bool:
+        """Whether the rows could be stored as they are."""
+        try:
+            outcome.add(await self._insist(flush, tuple, patience, flush.row_count > 1))
+        except (TooSlow, Unstorable):
+            return False
+        return True
 
     async def _store_records(self, records: Sequence[Record], outcome: Outcome, patience: Patience) -> None:
         """Stores what can be stored; the records that stand alone and are refused become rejects."""
@@ -160,9 +171,9 @@ class Writer:
                     return await attempt()
                 except Unavailable as error:
                     delay = attempts.failed(0.0, self.random, timed_out=isinstance(error, TimedOut))
+                    self._note(attempts, error)
                     if splittable and attempts.must_halve:
                         raise TooSlow from error
-                    self._note(attempts, error)
                 await patience.wait(delay)
         finally:
             self.troubles.pop(id(attempts), None)

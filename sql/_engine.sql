@@ -130,7 +130,12 @@ where s.pinned <> excluded.pinned or (not excluded.pinned and s.value <> exclude
 select name, value, pinned from ingest_setting where projection = $1 order by name;
 
 -- query lease_make
-insert into ingest_lease (name, holder, fencing, expires_at) values ($1, '', 0, '-infinity')
+-- ON CONFLICT waits for whoever has inserted or updated the row and not committed yet; nobody is to
+-- wait here, so it is reached only by the first taker.
+insert into ingest_lease (name, holder, fencing, expires_at)
+select $1, '', 0, '-infinity'
+where not exists (select from ingest_lease where name = $1)
+    and pg_try_advisory_xact_lock(hashtextextended('activity-ingest lease ' || $1, 0))
 on conflict (name) do nothing;
 
 -- query lease_take

@@ -276,3 +276,7 @@ where s.user_id = $1;
 -- show user_days
 select activity_date, status, problems_solved, lesson_ids, sources
 from daily_activity where user_id = $1 order by activity_date desc limit 14;
+
+-- query longest
+select user_id, current_streak, max_streak, last_activity_date
+from streaks order by max_streak desc, user_id limit $1;

@@ -214,7 +214,9 @@ _moments = st.builds(
 )
 
 
-def _log(topic: str, pools: Pools, entries: Iterable[Spec | bytes | None], partitions: int) -> list[PlainRecord]:
+def _log(
+    topic: str, pools: Pools, entries: Iterable[Spec | bytes | None], partitions: int
+) -> list[PlainRecord]:
     records = []
     for n, entry in enumerate(entries):
         value, headers = _message(entry, pools) if isinstance(entry, tuple) else (entry, [])

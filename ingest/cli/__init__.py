@@ -96,7 +96,12 @@ def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> Non
 )
 @click.option("--debug", is_flag=True, help="Show the traceback when a command fails.")
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version, help="Show the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version.",
 )
 def cli(debug: bool) -> None:
     """Activity events from Kafka, folded into Postgres tables."""

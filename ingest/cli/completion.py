@@ -10,7 +10,7 @@ from ingest.cli.options import examples
     "completion",
     epilog=examples(
         "activity-ingest completion bash > ~/.local/share/bash-completion/completions/activity-ingest",
-        'echo \'eval "$(activity-ingest completion zsh)"\' >> ~/.zshrc',
+        "echo 'eval \"$(activity-ingest completion zsh)\"' >> ~/.zshrc",
         "activity-ingest completion fish > ~/.config/fish/completions/activity-ingest.fish",
     ),
 )

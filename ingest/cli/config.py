@@ -17,7 +17,10 @@ class Described(click.Command):
         for section, variables in groupby(Context().describe(), key=lambda variable: variable.section):
             with formatter.section(f"Settings: {section}" if section else "Settings"):
                 formatter.write_dl(
-                    [(v.name, f"{v.meaning} ({v.allowed}; default: {v.default or 'none'})") for v in variables]
+                    [
+                        (v.name, f"{v.meaning} ({v.allowed}; default: {v.default or 'none'})")
+                        for v in variables
+                    ]
                 )
 
 

@@ -115,7 +115,9 @@ class Context:
             variables = stack.up(HERE).env() if self._start else stack.env(HERE)
         except Misconfigured as error:
             mend = TO_EMBED if "not running" in error.message else error.mend
-            raise Misconfigured(f"neither Kafka nor Postgres is configured, and {error.message}", mend) from error
+            raise Misconfigured(
+                f"neither Kafka nor Postgres is configured, and {error.message}", mend
+            ) from error
         say("neither Kafka nor Postgres is configured: using the embedded stack")
         return variables
 

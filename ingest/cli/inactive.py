@@ -30,7 +30,14 @@ def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     ),
 )
 @click.argument("group", shell_complete=complete, metavar="clients|users")
-@click.option("--for", "silent_for", type=Duration(), default="24h", show_default=True, help="How long: 24h, 30d, 1h30m.")
+@click.option(
+    "--for",
+    "silent_for",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="How long: 24h, 30d, 1h30m.",
+)
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Rows at most.")
 @json_option
 def command(group: str, silent_for: timedelta, limit: int, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """`activity-ingest lag`: how far each projection is behind, partition by partition."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 
 import click
@@ -14,14 +15,24 @@ from ingest.postgres import Database
 from ingest.projection import Projection
 from ingest.status import Lag, lags, stored_progress
 
+CLEAR = "\x1b[H\x1b[2J"
+
 
 @click.command(
     "lag",
-    epilog=examples("activity-ingest lag", "activity-ingest lag --watch", "activity-ingest lag streaks --json"),
+    epilog=examples(
+        "activity-ingest lag", "activity-ingest lag --watch", "activity-ingest lag streaks --json"
+    ),
 )
 @projections_argument
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
-@click.option("--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="With --watch: seconds between.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1),
+    default=2.0,
+    show_default=True,
+    help="With --watch: seconds between.",
+)
 @json_option
 def command(projections: Sequence[str], watch: bool, every: float, as_json: bool) -> None:
     """Show how far each projection is behind, for all of them or those named.
@@ -40,8 +51,8 @@ async def follow(names: Sequence[str], every: float | None, as_json: bool) -> No
             found = await ask(context, chosen, lookup, database)
             if every is None:
                 return show(found, as_json)
-            if not as_json and is_terminal(click.get_text_stream("stdout")):
-                click.clear()
+            if not as_json and is_terminal(sys.stdout):
+                click.echo(CLEAR, nl=False)
             show(found, as_json)
             await asyncio.sleep(every)
 
@@ -50,8 +61,8 @@ async def ask(
     context: Context, projections: Sequence[Projection], lookup: Lookup, database: Database
 ) -> list[Lag]:
     stored = await stored_progress(database)
-    topic = context.settings.kafka.topic
-    return [lag for p in projections for lag in await lags(lookup, stored, p.name, topic(p.topic))]
+    kafka = context.kafka
+    return [lag for p in projections for lag in await lags(lookup, stored, p.name, kafka.topic(p.topic))]
 
 
 def show(found: Sequence[Lag], as_json: bool) -> None:

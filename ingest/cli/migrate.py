@@ -14,7 +14,9 @@ from ingest.projection import pinned_names
 
 @click.command(
     "migrate",
-    epilog=examples("activity-ingest migrate", "activity-ingest migrate --check   # in a deploy, before the workers"),
+    epilog=examples(
+        "activity-ingest migrate", "activity-ingest migrate --check   # in a deploy, before the workers"
+    ),
 )
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 1 if anything is pending.")
 @json_option
@@ -38,7 +40,9 @@ def command(only_check: bool, as_json: bool) -> None:
 async def bring_up(context: Context, quiet: bool) -> list[Step]:
     """Migrate, then store the settings that SQL reads. Raises Misconfigured where stored ones differ."""
     done = await migrate(
-        context.postgres, context.registry.files, report=lambda step: None if quiet else click.echo(f"migrated: {step}")
+        context.postgres,
+        context.registry.files,
+        report=lambda step: None if quiet else click.echo(f"migrated: {step}"),
     )
     async with context.database() as database:
         for name, projection in context.registry.projections.items():

@@ -26,7 +26,7 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(f"'{text}' is too long a duration") from None
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[timedelta]):
     """A length of time such as 24h; becomes a timedelta."""
 
     name = "duration"

@@ -65,7 +65,10 @@ def table(rows: Sequence[Row], columns: Sequence[str] = ()) -> list[str]:
 def pairs(row: Row) -> list[str]:
     """Lines of one thing shown alone: a name and its value each."""
     wide = max((width(name) for name in row), default=0)
-    return [f"{_padded(name.replace('_', ' '), wide, False)}  {cell(value)}".rstrip() for name, value in row.items()]
+    return [
+        f"{_padded(name.replace('_', ' '), wide, False)}  {cell(value)}".rstrip()
+        for name, value in row.items()
+    ]
 
 
 def cell(value: Any) -> str:

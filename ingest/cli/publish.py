@@ -37,7 +37,11 @@ STDIN = "stdin"
     ),
 )
 @click.argument(
-    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE...|-"
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    metavar="FILE...|-",
 )
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second at most.")
 @click.option("--dry-run", is_flag=True, help="Only check the lines; Kafka is not needed.")
@@ -102,7 +106,7 @@ async def publish(
 
 def opened(file: str) -> IO[bytes]:
     # Standard input without Python's buffer: its lock would be held by a reader when we are interrupted.
-    return io.FileIO(0, closefd=False) if file == "-" else open(file, "rb")  # type: ignore[return-value]
+    return io.FileIO(0, closefd=False) if file == "-" else open(file, "rb")
 
 
 def report(outcome: Outcome, refused: Mapping[str, int], dry_run: bool, as_json: bool) -> None:

@@ -16,7 +16,9 @@ from ingest.cli.options import examples, projections_argument
 )
 @projections_argument
 @click.option(
-    "--until-caught-up", is_flag=True, help="Stop once everything that is in the topics now has been committed."
+    "--until-caught-up",
+    is_flag=True,
+    help="Stop once everything that is in the topics now has been committed.",
 )
 @click.option("--migrate", is_flag=True, help="Bring the database schema up to date first.")
 def command(projections: tuple[str, ...], until_caught_up: bool, migrate: bool) -> None:

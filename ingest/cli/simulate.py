@@ -26,18 +26,46 @@ EVENTS_A_DAY = 60  # of one user alone
         "activity-ingest simulate --events 1000 --seed 7 --output events.ndjson",
     ),
 )
-@click.option("--users", type=click.IntRange(0), default=2_000, show_default=True, help="How many users there are.")
-@click.option("--clients", type=click.IntRange(0), default=400, show_default=True, help="How many clients there are.")
+@click.option(
+    "--users", type=click.IntRange(0), default=2_000, show_default=True, help="How many users there are."
+)
+@click.option(
+    "--clients", type=click.IntRange(0), default=400, show_default=True, help="How many clients there are."
+)
 @click.option("--user-id", help="Simulate this one user, who comes nearly every day, and nobody else.")
-@click.option("--simulate-days", "days", type=click.IntRange(1), default=14, show_default=True, help="Days up to now.")
-@click.option("--events", type=click.IntRange(0), help=f"About how many  [default: {EVENTS}, or {EVENTS_A_DAY} a day with --user-id]")
+@click.option(
+    "--simulate-days", "days", type=click.IntRange(1), default=14, show_default=True, help="Days up to now."
+)
+@click.option(
+    "--events",
+    type=click.IntRange(0),
+    help=f"About how many  [default: {EVENTS}, or {EVENTS_A_DAY} a day with --user-id]",
+)
 @click.option("--duplicates", type=SHARE, default=0.02, show_default=True, help="Share that is sent twice.")
-@click.option("--disorder", type=SHARE, default=0.05, show_default=True, help="Share that is late, by seconds or by days.")
+@click.option(
+    "--disorder",
+    type=SHARE,
+    default=0.05,
+    show_default=True,
+    help="Share that is late, by seconds or by days.",
+)
 @click.option("--invalid", type=SHARE, help="Share that is wrong  [default: 0.01, or 0 with --user-id]")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed, options and --end make the same bytes.")
-@click.option("--end", type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"]), help="When the days end, in UTC  [default: now]")
+@click.option(
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    help="The same seed, options and --end make the same bytes.",
+)
+@click.option(
+    "--end",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"]),
+    help="When the days end, in UTC  [default: now]",
+)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second at most.")
-@click.option("--output", type=click.File("wb", lazy=True), metavar="FILE|-", help="Write NDJSON instead of publishing.")
+@click.option(
+    "--output", type=click.File("wb", lazy=True), metavar="FILE|-", help="Write NDJSON instead of publishing."
+)
 def command(
     users: int, clients: int, user_id: str | None, days: int, events: int | None, duplicates: float,
     disorder: float, invalid: float | None, seed: int, end: datetime | None, rate: float | None,

@@ -27,10 +27,12 @@ def command(as_json: bool) -> None:
     rows = [summary._asdict() for summary in summaries(facts, projections)]
     if as_json:
         wrong = [trouble._asdict() for trouble in troubles]
-        show_json({"projections": rows, "dead_letters": facts.dead_letters, "wrong": wrong})
+        plain = [row | {"behind": row["behind"] and row["behind"].total_seconds()} for row in rows]
+        show_json({"projections": plain, "dead_letters": facts.dead_letters, "wrong": wrong})
     else:
         click.echo(f"Kafka     {context.kafka.bootstrap_servers}\nPostgres  {context.postgres.address}\n")
-        click.echo("\n".join(table(rows)) + "\n")
+        letters = "unknown" if facts.dead_letters is None else f"{facts.dead_letters:,}"
+        click.echo("\n".join(table(rows)) + f"\n\ndead letters  {letters}\n")
         for trouble in troubles:
             click.echo(f"{coloured('wrong', 'red')}  {trouble.what}\n  mend {trouble.mend}")
     if troubles:

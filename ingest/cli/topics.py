@@ -23,10 +23,14 @@ from ingest.topics import PARTITIONS, Found, create, look
 )
 @click.option("--create", "make", is_flag=True, help="Make those that do not exist.")
 @click.option(
-    "--partitions", type=click.IntRange(1), help=f"Of each topic of events that is made  [default: {PARTITIONS}]"
+    "--partitions",
+    type=click.IntRange(1),
+    help=f"Of each topic of events that is made  [default: {PARTITIONS}]",
 )
 @click.option(
-    "--replication", type=click.IntRange(1), help="Replicas of what is made  [default: as many as brokers, 3 at most]"
+    "--replication",
+    type=click.IntRange(1),
+    help="Replicas of what is made  [default: as many as brokers, 3 at most]",
 )
 @json_option
 def command(make: bool, partitions: int | None, replication: int | None, as_json: bool) -> None:

@@ -80,7 +80,8 @@ async def prove(names: Sequence[str], wait: bool, timeout: timedelta, covered: b
 
 def lines(report: Report) -> Iterator[str]:
     """What a person reads of one projection."""
-    yield f"{coloured(f'{report.verdict:<8}', COLOURS[report.verdict])} {report.projection}: {counted(report)}"
+    verdict = coloured(f"{report.verdict:<8}", COLOURS[report.verdict])
+    yield f"{verdict} {report.projection}: {counted(report)}"
     for line in details(report):
         yield MARGIN + line
 

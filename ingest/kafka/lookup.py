@@ -29,6 +29,7 @@ T = TypeVar("T")
 EARLIEST, LATEST = -2, -1
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 BETWEEN_ATTEMPTS = 0.1  # seconds
+ANSWER_WITHIN = 100  # milliseconds
 TOPIC_RESOURCE = 2
 CREATE_TOPICS = "activity-ingest topics --create"
 
@@ -200,7 +201,7 @@ class Lookup:
             topics = [
                 (t, [(n, listed[Partition(t, n)], 1) for n in numbers]) for t, numbers in by_topic(asked)
             ]
-            return FetchRequest(0, 0, 1, isolation, topics)
+            return FetchRequest(ANSWER_WITHIN, 0, 1, isolation, topics)
 
         return {**listed, **await self._of_leaders(partitions, fetch, partial(ends_in, isolation))}
 
@@ -221,7 +222,7 @@ class Lookup:
         found: dict[Partition, int] = {}
         for leader, theirs in (await self._by_leader(partitions)).items():
             found |= parse(await self._ask(leader, request(theirs)))
-        return found
+        return {partition: found[partition] for partition in partitions if partition in found}
 
     async def _by_leader(self, partitions: Collection[Partition]) -> dict[int, list[Partition]]:
         leaders = await self._leaders(sorted({p.topic for p in partitions})) if partitions else {}

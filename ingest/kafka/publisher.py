@@ -70,11 +70,12 @@ class Publisher:
         """Queue a record; returns at once unless its partition is full. Failures go to `on_failed`."""
         partition = Partition(topic, self._producer.partition(topic, key))
         filling = self._filling.get(partition) or self._open(partition)
-        if filling.batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+        listed = list(headers)
+        if filling.batch.append(timestamp=None, key=key, value=value, headers=listed) is None:
             # Taken out before the first await, so that nobody else hands the same batch over.
             del self._filling[partition]
             filling, full = self._open(partition), filling
-            filling.batch.append(timestamp=None, key=key, value=value, headers=headers)
+            filling.batch.append(timestamp=None, key=key, value=value, headers=listed)
             filling.count += 1
             filling.tags.append(tag)
             await self._hand_over(full, partition)
@@ -84,8 +85,9 @@ class Publisher:
 
     async def flush(self) -> None:
         """Returns when every record sent so far is acknowledged or has failed."""
-        for partition in list(self._filling):
-            await self._hand_over(self._filling.pop(partition), partition)
+        while self._filling:
+            partition, filling = self._filling.popitem()
+            await self._hand_over(filling, partition)
         while waiting := self._handing | self._outstanding:
             await asyncio.wait(waiting)
 

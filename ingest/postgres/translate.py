@@ -46,13 +46,19 @@ def while_connecting(error: Exception, address: str) -> IngestError:
 
 def while_working(error: Exception, *, connected: bool, what: str = "") -> IngestError:
     """A failure of a statement. `connected`: whether the connection outlived it."""
+    if isinstance(error, asyncpg.ConnectionDoesNotExistError) and isinstance(
+        error.__cause__, asyncpg.PostgresError
+    ):
+        error = error.__cause__  # what the server said before it hung up
     said = f"{what}: {_said(error)}" if what else _said(error)
     if isinstance(error, _STALE):
         return Unavailable(said, STALE_PLAN)
+    if isinstance(error, asyncpg.DataError) and error.message is None:
+        # Raised by asyncpg itself, whose own text quotes the value; its cause says only what is wrong.
+        wrong = f"a value does not fit its column: {_cause(error)}"
+        return Unstorable(f"{what}: {wrong}" if what else wrong, "22000")
     if isinstance(error, asyncpg.PostgresError):
         return _refused(error, said)
-    if isinstance(error, asyncpg.DataError):
-        return Unstorable(f"{what}: a value does not fit its column: {_cause(error)}".lstrip(": "), "22000")
     if isinstance(error, TimeoutError):
         return TimedOut(said, TIME_OUT)
     if connected and isinstance(error, (asyncpg.InterfaceError, ValueError)):
@@ -76,6 +82,7 @@ def _said(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> str:
-    # asyncpg's own message quotes the value; what it was raised from says only what is wrong.
     cause = error.__cause__
-    return " ".join(str(cause).split()) if isinstance(cause, (OverflowError, TypeError)) else "not encodable"
+    if isinstance(cause, UnicodeError) or cause is None:
+        return "not encodable"
+    return " ".join(str(cause).split())

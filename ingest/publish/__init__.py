@@ -1,9 +1,9 @@
 """From NDJSON files to Kafka: good lines are published byte for byte, bad ones are named.
 
-    ndjson      files to lines
-    check       which lines are events, and where each one goes
-    outbox      sending at a rate, and what could not be delivered
-    background  reading without blocking
+ndjson      files to lines
+check       which lines are events, and where each one goes
+outbox      sending at a rate, and what could not be delivered
+background  reading without blocking
 """
 
 from collections.abc import AsyncIterable, Callable

@@ -25,10 +25,6 @@ class _Head(Struct):
     data: _Subject
 
 
-class _TypeAlone(Struct):
-    type: str
-
-
 class Checker:
     """Holds lines against every event type there is, as the workers will."""
 
@@ -43,12 +39,10 @@ class Checker:
         # Any decoder can say what is wrong with a line whose type is not known.
         self._any_topic = next(iter(self._decoders))
         self._head = msgspec.json.Decoder(_Head).decode
-        self._type = msgspec.json.Decoder(_TypeAlone).decode
 
     def check(self, lines: Sequence[Line], now: datetime) -> tuple[list[Line], list[Reject]]:
-        """The good lines, each with its topic (by default name) and key, and what is wrong with the others."""
-        addressed = [self._addressed(line) for line in lines]
-        rejects: list[Reject] = []
+        """The good lines, with topic (by default name) and key, and what is wrong with the others."""
+        addressed, rejects = self._addressed(lines, now)
         for topic, decoder in self._decoders.items():
             if ours := [line for line in addressed if line.topic == topic]:
                 rejects += decoder.decode_all(ours, now).rejects
@@ -56,22 +50,35 @@ class Checker:
         good = [line for line in addressed if line.number not in bad] if bad else addressed
         return good, sorted(map(self._explained, rejects), key=lambda reject: reject.record.offset)
 
-    def _addressed(self, line: Line) -> Line:
-        try:
-            head = self._head(line.value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return line._replace(topic=self._topics.get(self._type_of(line.value), self._any_topic))
-        subject = head.data.user_id if head.data.client_id is None else head.data.client_id
-        return line._replace(
-            topic=self._topics.get(head.type, self._any_topic),
-            key=subject.encode("utf-8", "replace") if isinstance(subject, str) else None,
-        )
+    def _addressed(self, lines: Sequence[Line], now: datetime) -> tuple[list[Line], list[Reject]]:
+        addressed: list[Line] = []
+        rejects: list[Reject] = []
+        for line in lines:
+            try:
+                head = self._head(line.value)
+            except Exception:  # the decoders are cleverer, and say what is wrong where they are not
+                found = self._sought(line, now)
+                (rejects if isinstance(found, Reject) else addressed).append(found)  # type: ignore[arg-type]
+            else:
+                addressed.append(self._placed(line, self._topics.get(head.type, self._any_topic), head.data))
+        return addressed, rejects
 
-    def _type_of(self, value: bytes) -> str:
-        try:
-            return self._type(value).type
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return ""
+    def _sought(self, line: Line, now: datetime) -> Line | Reject:
+        """The line with the topic of the one decoder that does not take it for another topic's."""
+        found: Any = None
+        for topic, decoder in self._decoders.items():
+            found = decoder.decode(line, now)
+            if not isinstance(found, Reject):
+                return self._placed(line, topic, found.data)
+            if found.reason is not Reason.WRONG_TOPIC:
+                break
+        assert isinstance(found, Reject)
+        return found
+
+    def _placed(self, line: Line, topic: str, data: Any) -> Line:
+        subject = getattr(data, "client_id", None) or getattr(data, "user_id", None)
+        key = subject.encode("utf-8", "replace") if isinstance(subject, str) else None
+        return line._replace(topic=topic, key=key)
 
     def _explained(self, reject: Reject) -> Reject:
         """What only a reader of files knows: byte order marks, and lines cut off while they were read."""
@@ -80,7 +87,9 @@ class Checker:
             mark = "the file begins with a byte order mark (EF BB BF): save it without"
             return Reject(reject.record, Reason.MALFORMED, mark)
         if reject.reason is Reason.TOO_LARGE:
-            return Reject(reject.record, reject.reason, f"over the {self._limits.max_event_bytes} bytes allowed")
+            return Reject(
+                reject.record, reject.reason, f"over the {self._limits.max_event_bytes} bytes allowed"
+            )
         return reject
 
 

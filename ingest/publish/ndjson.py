@@ -4,7 +4,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from ingest.errors import FoundWrong
 
@@ -36,7 +36,7 @@ class Line(NamedTuple):
         return f"{self.file}:{self.number}"
 
 
-def chunks(stream: IO[bytes], name: str, longest: int) -> Iterator[list[Line]]:
+def chunks(stream: IO[bytes] | io.RawIOBase, name: str, longest: int) -> Iterator[list[Line]]:
     """The lines of a file, in the portions in which they arrive; blank ones are left out.
 
     A line longer than `longest` bytes is cut there, which leaves it too long still. Raises
@@ -47,7 +47,7 @@ def chunks(stream: IO[bytes], name: str, longest: int) -> Iterator[list[Line]]:
     if first in UTF16 and first:
         raise FoundWrong(f"{name}: this is UTF-16 text: save it as UTF-8")
     if first == GZIP:
-        reader = gzip.GzipFile(fileobj=reader)
+        reader = cast(IO[bytes], gzip.GzipFile(fileobj=reader))
     number, rest = 1, b""
     for piece in _pieces(reader, name):
         whole, newline, rest = (rest + piece).rpartition(b"\n")

@@ -47,7 +47,9 @@ class Failures:
     def check(self) -> None:
         """Raises Misconfigured or Unavailable where anything was not delivered."""
         if isinstance(self.first, Misconfigured):
-            raise Misconfigured(f"{self.count:,} messages not delivered: {self.first.message}", self.first.mend)
+            raise Misconfigured(
+                f"{self.count:,} messages not delivered: {self.first.message}", self.first.mend
+            )
         if self.first is not None:
             raise Unavailable(f"{self.count:,} messages not delivered: {self.first.message}", "kafka")
 

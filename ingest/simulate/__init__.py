@@ -33,6 +33,9 @@ VISIT = 16  # events in a long visit, about
 EVERY_DAY_SHARE = 0.4  # of the events, for the short visits that make the days active
 
 
+__all__ = ["Message", "Simulation", "simulate"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
     """What to simulate. `duplicates`, `disorder` and `invalid` are shares between 0 and 1.
@@ -121,7 +124,8 @@ class _Traffic:
     def _import_streaks(self) -> None:
         """A few users bring a streak from the system before this one."""
         last_day = datetime.fromtimestamp(self.start, UTC).date() - timedelta(days=1)
-        for user in self.users[:: max(1, len(self.users) // 20)]:
+        known = [user for user in self.users if user.since == self.start]
+        for user in known[:: max(1, len(known) // 20)]:
             current = self.rng.randint(1, 60)
             data = subject(self.rng, user) | {
                 "current_streak": current,

@@ -52,7 +52,9 @@ def no_offset(rng: Random, topic: str, event: EventDict) -> tuple[str, bytes]:
 
 
 def unknown_type(rng: Random, topic: str, event: EventDict) -> tuple[str, bytes]:
-    return topic, json.encode(event | {"type": rng.choice(("user.logged_off", "client.heartbeat", "User.Active"))})
+    return topic, json.encode(
+        event | {"type": rng.choice(("user.logged_off", "client.heartbeat", "User.Active"))}
+    )
 
 
 def wrong_topic(rng: Random, topic: str, event: EventDict) -> tuple[str, bytes]:
@@ -74,7 +76,9 @@ def bad_zone(rng: Random, topic: str, event: EventDict) -> tuple[str, bytes]:
     """Only user events name a zone, so anything else becomes one."""
     zone = rng.choice(("Mars/Olympus_Mons", "+25:00", "localtime", "GMT+5:30"))
     user = event["data"].get("user_id", "user-000001")
-    return TOPICS[1], json.encode(event | {"type": "user.active", "data": {"user_id": user, "timezone": zone}})
+    return TOPICS[1], json.encode(
+        event | {"type": "user.active", "data": {"user_id": user, "timezone": zone}}
+    )
 
 
 def nul(rng: Random, topic: str, event: EventDict) -> tuple[str, bytes]:

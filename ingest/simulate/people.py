@@ -141,8 +141,6 @@ def make_crowds(rng: Random, users: list[User]) -> list[Crowd]:
     for user, weight in zip(users, weights, strict=True):
         by_zone.setdefault(user.place, []).append((user, weight))
     return [
-        Crowd(
-            members[0][0].zone, tuple(u for u, _ in members), tuple(accumulate(w for _, w in members))
-        )
+        Crowd(members[0][0].zone, tuple(u for u, _ in members), tuple(accumulate(w for _, w in members)))
         for members in by_zone.values()
     ]

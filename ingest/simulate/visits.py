@@ -44,8 +44,16 @@ NEXT_STEP = {
     "learning.course_viewed": ("learning.lesson_viewed",),
     "learning.lesson_viewed": ("learning.lesson_completed", "learning.problem_viewed"),
     "learning.lesson_completed": ("learning.lesson_viewed", "learning.problem_viewed"),
-    "learning.problem_viewed": ("learning.problem_solved", "learning.problem_solved", "learning.problem_viewed"),
-    "learning.problem_solved": ("learning.problem_viewed", "learning.problem_viewed", "learning.lesson_viewed"),
+    "learning.problem_viewed": (
+        "learning.problem_solved",
+        "learning.problem_solved",
+        "learning.problem_viewed",
+    ),
+    "learning.problem_solved": (
+        "learning.problem_viewed",
+        "learning.problem_viewed",
+        "learning.lesson_viewed",
+    ),
 }
 STEPS = tuple(NEXT_STEP)
 OPENINGS = ("user.logged_in", "user.logged_in", "user.session_refreshed", "user.active")

@@ -58,6 +58,11 @@ class Stack:
         return {
             "ACTIVITY_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "ACTIVITY_POSTGRES__DSN": self.postgres_dsn,
+            # This broker lets a group's first member wait for half of its session time-out.
+            "ACTIVITY_KAFKA__SESSION_TIMEOUT": "6",
+            # Its topics go when it stops, the tables stay: begin with what is there.
+            "ACTIVITY_KAFKA__OFFSET_RESET": "earliest",
+            "ACTIVITY_HTTP__HOST": "127.0.0.1",
         }
 
 

@@ -1,7 +1,6 @@
 """What the tests of the Postgres side share: a database to speak to, a projection to write, a bad line."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +12,8 @@ from msgspec import Struct
 from pydantic import SecretStr
 
 from ingest.batch import Flush
-from ingest.postgres import Database
 from ingest.ports import Progress
+from ingest.postgres import Database
 from ingest.projection import Projection, Table
 from ingest.queries import SqlFile, parse
 from ingest.record import Partition
@@ -124,6 +123,7 @@ class Line:
         self.cut_at: Callable[[bytes], bool] = lambda message: False
         self.silent_at: Callable[[bytes], bool] = lambda message: False
         self.connections = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def laid(self) -> AsyncIterator[str]:
@@ -131,30 +131,38 @@ class Line:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         credentials = self._server.netloc.rpartition("@")[0]
-        async with server:
+        try:
             yield self._server._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._tasks.add(asyncio.create_task(self._carry(reader, writer)))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(self._server.hostname, self._server.port)
         back = asyncio.create_task(self._back(far_reader, writer))
-        with contextlib.suppress(ConnectionError):
+        try:
             while message := await reader.read(1 << 16):
                 cut, silent = self.cut_at(message), self.silent_at(message)
                 if cut or silent:
                     back.cancel()
+                    await asyncio.gather(back, return_exceptions=True)
                 far_writer.write(message)
-                await far_writer.drain()
                 if cut:
                     # The server's answer shows that it has done what the message asked for.
                     await far_reader.read(1)
                     break
-        back.cancel()
-        for end in (writer, far_writer):
-            end.close()
+        finally:
+            back.cancel()
+            for end in (writer, far_writer):
+                end.close()
 
     async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while message := await reader.read(1 << 16):
-                writer.write(message)
-                await writer.drain()
+        while message := await reader.read(1 << 16):
+            writer.write(message)
+        writer.close()

@@ -1,6 +1,7 @@
 """Connections, transactions, time-outs and snapshots against a real Postgres."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from ingest.errors import Misconfigured, TimedOut, Unavailable, Unstorable
 from ingest.postgres import Database
-from tests.integration.postgres_tools import Line, opened, sql
+from ingest.settings import PostgresSettings
+from tests.integration.postgres_tools import ENGINE, Line, opened, sql
 
 pytestmark = pytest.mark.integration
 PID = "select pg_backend_pid()"
@@ -48,21 +50,27 @@ async def test_bad_data_costs_no_connection(postgres_dsn: str) -> None:
 async def test_a_bug_in_the_block_rolls_back_and_escapes_as_it_is(postgres_dsn: str) -> None:
     await sql(postgres_dsn, "create table t (x int)")
     async with opened(postgres_dsn) as database:
-        with pytest.raises(ZeroDivisionError):
+
+        async def buggy() -> None:
             async with database.transaction() as transaction:
                 await transaction.execute("insert into t values (1)")
-                1 / 0  # noqa: B018
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await buggy()
         assert await database.value("select count(*) from t") == 0
 
 
 async def test_a_swallowed_failure_is_not_taken_for_a_commit(postgres_dsn: str) -> None:
-    await sql(postgres_dsn, "create table t (x int)")
     async with opened(postgres_dsn) as database:
-        with pytest.raises(Unavailable, match="rolled back"):
+
+        async def careless() -> None:
             async with database.transaction() as transaction:
-                await transaction.execute("insert into t values (1)")
-                with pytest.raises(Unstorable):
+                with contextlib.suppress(Unstorable):
                     await transaction.execute("select 1 / 0")
+
+        with pytest.raises(Unavailable, match="rolled back"):
+            await careless()
 
 
 async def test_after_a_failover_one_attempt_fails_and_the_next_is_on_a_fresh_connection(
@@ -73,15 +81,14 @@ async def test_after_a_failover_one_attempt_fails_and_the_next_is_on_a_fresh_con
             pass
         await sql(postgres_dsn, "select pg_terminate_backend(pid) from pg_stat_activity"
                   " where datname = current_database() and pid <> pg_backend_pid()")  # fmt: skip
-        failures = 0
+        failures = []
         for _ in range(3):
             try:
                 await asyncio.gather(*(database.value("select 1") for _ in range(3)))
                 break
             except Unavailable as error:
-                assert error.cause in ("connection", "operator")
-                failures += 1
-        assert failures <= 1
+                failures.append(error.cause)
+        assert failures in ([], ["connection"], ["operator"])
 
 
 async def test_a_full_pool_makes_others_wait_and_then_says_so(postgres_dsn: str) -> None:
@@ -202,7 +209,7 @@ async def test_what_an_operator_got_wrong_is_not_retried(
         with pytest.raises(Misconfigured) as caught:
             await database.value("select 1")
         assert mend in caught.value.mend
-        assert urlsplit(postgres_dsn).password not in caught.value.message
+        assert str(urlsplit(postgres_dsn).password) not in caught.value.message
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:1", "localhost:1", "no-such-host.invalid:5432"])
@@ -225,9 +232,6 @@ async def test_host_and_user_may_be_given_apart(postgres_dsn: str) -> None:
     url = urlsplit(postgres_dsn)
     given = {"host": url.hostname, "port": url.port, "database": url.path[1:], "user": url.username,
              "password": url.password, "sslmode": "disable"}  # fmt: skip
-    from ingest.settings import PostgresSettings
-    from tests.integration.postgres_tools import ENGINE
-
     database = Database(PostgresSettings.model_validate(given), ENGINE)
     assert await database.value("select current_database()") == url.path[1:]
     assert str(url.password) not in database.address
@@ -235,7 +239,7 @@ async def test_host_and_user_may_be_given_apart(postgres_dsn: str) -> None:
 
 
 async def test_a_password_with_every_awkward_character_works(postgres_dsn: str) -> None:
-    password = "p@ss:/?#[]%+ &='\"ü"  # noqa: S105
+    password = "p@ss:/?#[]%+ &='\"ü"
     role = f"r{abs(hash(postgres_dsn))}"
     quoted = password.replace("'", "''")
     await sql(postgres_dsn, f"create role {role} login password '{quoted}'")

@@ -10,7 +10,6 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from ingest.postgres.database import Transaction
-from ingest.postgres.sink import columns
 from ingest.projection import Table
 from tests.laws.harness import PROJECTIONS, Bench, logs_of
 
@@ -45,7 +44,7 @@ async def through_columns(
     arguments = ", ".join(f"${n}::{kind}" for n, kind in enumerate(types, start=1))
     found = await transaction.fetch(
         f"select n.* from unnest({arguments}) with ordinality as n ({', '.join(table.columns)}, n) order by n.n",
-        *columns(rows, len(types)),
+        *([getattr(row, column) for row in rows] for column in table.columns),
     )
     return [tuple(row.values())[:-1] for row in found]
 

@@ -12,7 +12,15 @@ from click.testing import CliRunner
 from ingest.cli import COMMANDS, cli
 from ingest.cli.failures import exit_code, line
 from ingest.cli.options import confirmed, parse_duration
-from ingest.errors import FoundWrong, IngestError, LostOffsets, Misconfigured, TimedOut, Unavailable, Unstorable
+from ingest.errors import (
+    FoundWrong,
+    IngestError,
+    LostOffsets,
+    Misconfigured,
+    TimedOut,
+    Unavailable,
+    Unstorable,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,7 +125,9 @@ def test_completion_offers_the_commands_without_importing_them() -> None:
         (click.exceptions.Exit(1), 1),
     ],
 )
-def test_each_error_has_its_exit_code(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_error_has_its_exit_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert exit_code(raising(error), []) == code
     assert "Traceback" not in capsys.readouterr().err
 
@@ -129,14 +139,22 @@ def test_a_command_that_is_done_leaves_with_zero() -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (Misconfigured("topic x does not exist", "create it"), "activity-ingest: topic x does not exist (mend: create it)"),
+        (
+            Misconfigured("topic x does not exist", "create it"),
+            "activity-ingest: topic x does not exist (mend: create it)",
+        ),
         (FoundWrong("nothing is known of this user"), "activity-ingest: nothing is known of this user"),
         (IngestError("odd"), "activity-ingest: odd"),
         (ValueError("x"), "activity-ingest: ValueError: x (mend: this is a bug: report what --debug shows)"),
-        (Misconfigured("a is wrong\nb too", "mend it"), "activity-ingest: a is wrong\n  b too\n  mend: mend it"),
+        (
+            Misconfigured("a is wrong\nb too", "mend it"),
+            "activity-ingest: a is wrong\n  b too\n  mend: mend it",
+        ),
     ],
 )
-def test_an_error_is_told_in_one_line_with_its_mend_or_in_one_line_for_each_fault(error: Exception, said: str) -> None:
+def test_an_error_is_told_in_one_line_with_its_mend_or_in_one_line_for_each_fault(
+    error: Exception, said: str
+) -> None:
     assert line(error) == said
 
 
@@ -155,14 +173,22 @@ def test_the_log_level_debug_asks_for_the_traceback_too(
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     script = "from ingest.cli import main; main(['config', '--env-example'])"
-    command = f"{sys.executable} -c \"{script}\" | head -n 1 > /dev/null; echo ${{PIPESTATUS[0]}}"
+    command = f'{sys.executable} -c "{script}" | head -n 1 > /dev/null; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout.strip() in ("0", "141"), done.stderr) == (True, "")
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("24h", 86_400), ("90m", 5_400), ("30d", 2_592_000), ("1h30m", 5_400), ("45s", 45), ("1.5s", 1.5), ("2D", 172_800)],
+    [
+        ("24h", 86_400),
+        ("90m", 5_400),
+        ("30d", 2_592_000),
+        ("1h30m", 5_400),
+        ("45s", 45),
+        ("1.5s", 1.5),
+        ("2D", 172_800),
+    ],
 )
 def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> None:
     assert parse_duration(text).total_seconds() == seconds

@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from ingest.cli import output
-from ingest.cli.output import WIDEST, Progress, cell, coloured, pairs, show_json, show_rows, span, table, width
+from ingest.cli.output import (
+    WIDEST,
+    Progress,
+    cell,
+    coloured,
+    pairs,
+    show_json,
+    show_rows,
+    span,
+    table,
+    width,
+)
 
 
 class Terminal(io.StringIO):
@@ -53,7 +64,15 @@ def test_one_thing_is_shown_as_names_and_values() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.83, "0.8s"), (59, "59s"), (61, "1m1s"), (3600, "1h"), (5400, "1h30m"), (90_061, "1d1h"), (86_405, "1d")],
+    [
+        (0.83, "0.8s"),
+        (59, "59s"),
+        (61, "1m1s"),
+        (3600, "1h"),
+        (5400, "1h30m"),
+        (90_061, "1d1h"),
+        (86_405, "1d"),
+    ],
 )
 def test_lengths_of_time_are_told_in_their_two_greatest_units(seconds: float, text: str) -> None:
     assert span(seconds) == text
@@ -70,7 +89,9 @@ def test_json_is_one_line_for_programs_and_indented_on_a_terminal(
     assert len(capsys.readouterr().out.splitlines()) > 3
 
 
-def test_without_rows_programs_get_an_empty_array_and_people_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_rows_programs_get_an_empty_array_and_people_a_word(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     show_rows([], True, "nobody")
     assert capsys.readouterr() == ("[]\n", "")
     show_rows([], False, "nobody")

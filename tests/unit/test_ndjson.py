@@ -1,5 +1,6 @@
 import gzip
 import io
+import tracemalloc
 from collections.abc import Iterable
 from typing import cast
 
@@ -52,8 +53,7 @@ def test_a_truncated_gzip_file_gives_the_lines_before_the_damage_and_then_names_
     found: list[Line] = []
     stream = io.BufferedReader(cast(io.RawIOBase, io.BytesIO(content[: len(content) // 2])))
     with pytest.raises(FoundWrong, match="f: damaged gzip"):
-        for chunk in chunks(stream, "f", 1_000):
-            found += chunk
+        found.extend(line for chunk in chunks(stream, "f", 1_000) for line in chunk)
     assert [line.value for line in found[:2]] == [b'{"n":0}', b'{"n":1}']
 
 
@@ -74,9 +74,12 @@ def test_a_line_that_is_too_long_is_cut_and_still_too_long() -> None:
 
 
 def test_a_file_of_one_endless_line_is_not_kept_in_memory() -> None:
-    pipe = Pipe(b"y" * 65_536 for _ in range(200))
+    tracemalloc.start()
+    pipe = Pipe([b"y" * 65_536] * 200)
     lines = [line for chunk in chunks(pipe, "f", 100) for line in chunk]
     assert [len(line.value) for line in lines] == [101]
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
 
 
 def test_lines_of_a_pipe_are_there_as_soon_as_they_have_arrived() -> None:

@@ -175,7 +175,9 @@ def test_a_simulation_without_users_or_clients_ends_as_well(wanted: dict[str, in
 
 
 @pytest.mark.parametrize("wrong", WRONGS, ids=lambda wrong: wrong.spoil.__name__)
-def test_each_way_of_going_wrong_is_refused_for_the_reason_it_stands_for(wrong: Wrong, clean: list[Event]) -> None:
+def test_each_way_of_going_wrong_is_refused_for_the_reason_it_stands_for(
+    wrong: Wrong, clean: list[Event]
+) -> None:
     rng = Random(7)
     for message in run(events=300, invalid=0.0)[:100]:
         topic, value = wrong.spoil(rng, message.topic, msgspec.json.decode(message.value))

@@ -1,0 +1,110 @@
+"""The limits: polling alone, and writing the same rows from arrays made beforehand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from time import monotonic, perf_counter
+from typing import Any, TypeAlias
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from ingest.batch import Batch, Caps, Flush
+from ingest.kafka import Connection
+from ingest.member import limits
+from ingest.postgres.sink import columns
+from ingest.record import Partition, Record
+from ingest.worker import POLL_RECORDS
+from operator import attrgetter
+
+from tests.bench.cases import now
+from tests.bench.ground import Ground
+
+Arguments: TypeAlias = list[list[Any]]
+"""For each write statement of a flush, its arrays."""
+
+
+@asynccontextmanager
+async def consumer(ground: Ground) -> AsyncIterator[AIOKafkaConsumer]:
+    """aiokafka's consumer at the topic's beginning, in no group, set as the worker's is."""
+    kafka = ground.settings.kafka
+    reading = AIOKafkaConsumer(
+        **Connection(kafka).arguments,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        fetch_min_bytes=kafka.fetch_min_bytes,
+        fetch_max_wait_ms=round(kafka.fetch_max_wait * 1000),
+        fetch_max_bytes=16 * 1024 * 1024,
+        max_partition_fetch_bytes=kafka.max_partition_fetch_bytes,
+    )
+    await reading.start()
+    try:
+        reading.assign([TopicPartition(*partition) for partition in ground.partitions])
+        await reading.seek_to_beginning()
+        yield reading
+    finally:
+        await reading.stop()
+
+
+async def raw_poll(ground: Ground) -> float:
+    """Records a second where nothing is done with them."""
+    async with consumer(ground) as reading:
+        count, started = 0, perf_counter()
+        while count < ground.events:
+            taken = await reading.getmany(timeout_ms=200)
+            count += sum(map(len, taken.values()))
+        return count / (perf_counter() - started)
+
+
+async def flushes(ground: Ground) -> list[Flush]:
+    """What the worker would write, had it no time limit."""
+    settings = ground.settings.projection(ground.case.projection)
+    caps = Caps(settings.worker.max_rows, settings.worker.max_records, settings.worker.max_bytes)
+    decoder = ground.registry.decoder(ground.projection, limits(ground.settings))
+    done: list[Flush] = []
+    batch = Batch(ground.projection, settings.options, decoder, 0)
+    count = 0
+    async with consumer(ground) as reading:
+        while count < ground.events:
+            for here, records in (await reading.getmany(timeout_ms=200, max_records=POLL_RECORDS)).items():
+                count += len(records)
+                batch.add(Partition(*here), records, now(), monotonic())
+            if batch.full(caps):
+                done.append(batch.close("full"))
+                batch = Batch(ground.projection, settings.options, decoder, 0)
+    return [*done, batch.close("end")]
+
+
+def arrays(ground: Ground, done: Sequence[Flush]) -> list[Arguments]:
+    """For each flush, what its statements are given."""
+    tables = ground.projection.tables
+    getters = [[attrgetter(name) for name in table.columns] for table in tables]
+    prepared = []
+    for flush in done:
+        parts = [columns(rows, get) for rows, get in zip(flush.rows, getters, strict=True)]
+        writes = ground.registry.sql[ground.case.projection].writes
+        prepared.append(
+            [[c for name in w.tables for c in parts[ground.projection.table(name)]] for w in writes]
+        )
+    return prepared
+
+
+async def raw_write(ground: Ground, prepared: Sequence[Arguments], connections: int) -> float:
+    """Seconds that Postgres takes for all of them, with so many connections."""
+    texts = [write.text for write in ground.registry.sql[ground.case.projection].writes]
+    opened = [await ground.connect() for _ in range(connections)]
+    waiting = iter(prepared)
+
+    async def write(connection: Any) -> None:
+        for flush in waiting:
+            async with connection.transaction():
+                for text, arguments in zip(texts, flush, strict=True):
+                    await connection.execute(text, *arguments)
+
+    try:
+        started = perf_counter()
+        await asyncio.gather(*map(write, opened))
+        return perf_counter() - started
+    finally:
+        for connection in opened:
+            await connection.close()
