@@ -23,9 +23,10 @@ from ingest.contract import (
     StreakImported,
     UserActive,
     UserLoggedIn,
+    local_date,
+    zone,
 )
 from ingest.projection import Key, Options, Projection, Table, pinned
-from ingest.timezones import local_date, zone
 
 GENERAL, SESSION, LEARNING = 1, 2, 4
 SOURCES: dict[type[Event], int] = {UserActive: GENERAL, UserLoggedIn: SESSION, SessionRefreshed: SESSION}
@@ -40,8 +41,7 @@ ITEMS: dict[type[Event], tuple[str, str]] = {
 
 
 def _known(name: str) -> str:
-    if zone(name) is None:
-        raise ValueError("not an IANA time zone nor a fixed offset such as +05:30")
+    zone(name)
     return name
 
 

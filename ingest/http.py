@@ -182,6 +182,7 @@ class HttpServer:
         except (OSError, OverflowError) as error:
             raise _unavailable(self._host, self._port, error) from error
         self._port = self._server.sockets[0].getsockname()[1]
+        log.info("serving metrics and health", host=self._host, port=self._port)
 
     async def stop(self) -> None:
         """Stop listening and drop whoever is still connected."""

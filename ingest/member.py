@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from random import Random
 from time import monotonic
 
 import structlog
 
 from ingest.batch import Caps
-from ingest.contract import Limits
 from ingest.errors import Unavailable
 from ingest.http import Activity, Condition
 from ingest.kafka import Connection, KafkaDeadLetters, KafkaSource, Listener, Lookup
@@ -19,7 +18,7 @@ from ingest.postgres import Database, PostgresSink
 from ingest.postgres.progress import start_offsets
 from ingest.projection import Projection
 from ingest.record import Partition
-from ingest.registry import Registry
+from ingest.registry import Registry, limits
 from ingest.retry import Backoff
 from ingest.settings import Settings
 from ingest.status import group_of
@@ -61,7 +60,7 @@ class Member:
         self.dead_letters = KafkaDeadLetters(
             world.connection, world.settings.kafka.dead_letter_topic, world.version
         )
-        decoder = world.registry.decoder(projection, limits(world.settings))
+        decoder = world.registry.decoder(projection, limits(world.settings.contract))
         sql = world.registry.sql[projection.name]
         random: Callable[[], float] = Random().random
         writer = Writer(
@@ -175,12 +174,6 @@ class Member:
     def _waiting(self, error: Unavailable) -> None:
         self.metrics.retry(error.cause)
         log.warning("where to start is not known yet", projection=self.projection.name, error=error.message)
-
-
-def limits(settings: Settings) -> Limits:
-    """What an event may be."""
-    contract = settings.contract
-    return Limits(contract.max_event_bytes, timedelta(seconds=contract.max_clock_skew), contract.earliest_time)
 
 
 def _pace(settings: Settings, projection: str) -> Pace:

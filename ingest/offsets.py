@@ -8,11 +8,15 @@ from ingest.record import Offsets, Partition
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One flush on its way: where its records end, and under which assignment they were read."""
+    """One flush on its way: where its records end, and under which assignment they were read.
+
+    `noted`: whether its latest attempt carried progress, being the oldest then.
+    """
 
     offsets: Offsets
     generation: int
     finished: bool = False
+    noted: bool = False
 
 
 @dataclass(slots=True)

@@ -9,12 +9,14 @@ import importlib.resources
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from ingest.contract import KNOWN_EVENTS, Decoder, Event, Limits
 from ingest.errors import Misconfigured
 from ingest.projection import Projection
 from ingest.queries import SqlFile, parse
+from ingest.settings import ContractSettings
 
 ENGINE = "_engine"
 
@@ -60,6 +62,13 @@ class Registry:
     def decoder(self, projection: Projection, limits: Limits) -> Decoder:
         """The decoder for what `projection` folds."""
         return Decoder(projection.events, projection.topic, self.catalogue, limits)
+
+
+def limits(contract: ContractSettings) -> Limits:
+    """What an event may be, as the settings have it."""
+    return Limits(
+        contract.max_event_bytes, timedelta(seconds=contract.max_clock_skew), contract.earliest_time
+    )
 
 
 def load(extra: Iterable[Path] = ()) -> Registry:

@@ -102,7 +102,9 @@ async def _world(registry: Registry, settings: Settings, metrics: Metrics) -> As
 
 async def _prepare(world: World, projections: Sequence[Projection]) -> None:
     """Refuse to start on a schema that does not fit, or with settings that the stored rows were not made with."""
-    await require_fit(world.database, [world.registry.engine, *(world.registry.sql[p.name] for p in projections)])
+    await require_fit(
+        world.database, [world.registry.engine, *(world.registry.sql[p.name] for p in projections)]
+    )
     for projection in projections:
         options = world.settings.projection(projection.name).options
         pinned = pinned_names(projection.options)
@@ -162,7 +164,10 @@ def _obey_signals(stop: asyncio.Event) -> None:
     def obey(number: signal.Signals) -> None:
         if stop.is_set():
             os._exit(128 + number)
-        log.info("stopping: writing what is held, then leaving; a second signal ends it at once", signal=number.name)
+        log.info(
+            "stopping: writing what is held, then leaving; a second signal ends it at once",
+            signal=number.name,
+        )
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

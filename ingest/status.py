@@ -141,13 +141,16 @@ def judge(facts: Facts, projections: Sequence[Projection]) -> list[Trouble]:
         troubles.append(Trouble(f"there is no topic {named}", "activity-ingest topics --create"))
     if facts.pending:
         troubles.append(Trouble(f"{facts.pending} migrations are pending", "activity-ingest migrate"))
-    for summary in summaries(facts, projections):
-        if summary.workers == 0 and summary.lag:
-            what = f"{summary.projection}: no worker, and {summary.lag:,} records wait"
-            troubles.append(Trouble(what, f"activity-ingest run {summary.projection}"))
-        elif summary.workers and summary.behind and summary.behind > BEHIND:
-            minutes = int(summary.behind.total_seconds() // 60)
-            what = f"{summary.projection}: {minutes:,} minutes behind, and {summary.lag:,} records wait"
+    lines = summaries(facts, projections)
+    if alone := [line for line in lines if line.workers == 0 and line.lag]:
+        names = [line.projection for line in alone]
+        what = f"no worker for {', '.join(names)}, and {sum(line.lag for line in alone):,} records wait"
+        wanted = [] if len(alone) == len(lines) else names
+        troubles.append(Trouble(what, " ".join(["activity-ingest run", *wanted])))
+    for line in lines:
+        if line.workers and line.behind and line.behind > BEHIND:
+            minutes = int(line.behind.total_seconds() // 60)
+            what = f"{line.projection}: {minutes:,} minutes behind, and {line.lag:,} records wait"
             troubles.append(Trouble(what, "start another worker: activity-ingest run"))
     return troubles
 

@@ -70,7 +70,9 @@ class Sweeper:
         except Unavailable as error:
             measured.sweeps["failed"].inc()
             if self.trouble is None:
-                log.warning("sweep failed", projection=self.projection, cause=error.cause, error=error.message)
+                log.warning(
+                    "sweep failed", projection=self.projection, cause=error.cause, error=error.message
+                )
             self.trouble = error.message
 
     async def _sweep(self, moment: datetime) -> None:

@@ -57,6 +57,7 @@ class Worker:
         self._caps = pace.caps
         self._standing: dict[Partition, int] = {}
         self._read_to_end: dict[Partition, datetime] = {}
+        self._noted: Offsets = {}
         self._flushes: dict[asyncio.Task[None], Ticket] = {}
         self._patience = Patience()
         self._committer = Committer(projection.name, self._ledger, source, metrics, pace.caps.interval)
@@ -102,7 +103,7 @@ class Worker:
             while not stop.is_set() and not self._failure:
                 await self._turn()
             if not self._failure:
-                await self._drain()
+                await self._settle("drain", self.pace.drain_timeout)
         finally:
             for task in (*helpers, *self._flushes):
                 task.cancel()
@@ -149,9 +150,11 @@ class Worker:
 
     def _begin(self, polled: Polled) -> None:
         """A new assignment: nothing read under an earlier one is ours to commit."""
+        self._patience.end()
         self._ledger.assign(polled.generation)
         self._batch = self._new_batch()
         self._standing, self._read_to_end = {}, {}
+        self._noted = dict(polled.positions)
         self._patience = Patience()
 
     def _new_batch(self) -> Batch:
@@ -201,13 +204,16 @@ class Worker:
         except BaseException:
             self.metrics.flush(flush.trigger, "failed", self._monotonic() - started)
             raise
+        if ticket.noted:
+            self._noted = flush.offsets
         self._ledger.finish(ticket)
         self._committer.want()
         self._account(flush, outcome, self._monotonic() - started)
 
     def _progress(self, flush: Flush, ticket: Ticket) -> Sequence[Progress]:
         """Only the oldest unfinished flush knows that everything below its offsets is durable."""
-        if not self._ledger.is_oldest(ticket):
+        ticket.noted = self._ledger.is_oldest(ticket)
+        if not ticket.noted:
             return ()
         return [Progress(p, offset, flush.reached.get(p)) for p, offset in sorted(flush.offsets.items())]
 
@@ -282,19 +288,23 @@ class Worker:
 
         Called by the source before the group goes on; takes at most `revoke_timeout` seconds.
         """
-        if self._batch.records:
-            self._launch("revoke")
         self._patience.end()
-        await self._finish_flushes(self.pace.revoke_timeout)
-        await self._committer.commit()
+        await self._settle("revoke", self.pace.revoke_timeout)
         self._ledger.assign(-1)
         self._batch = self._new_batch()
         self._standing, self._read_to_end = {}, {}
 
-    async def _drain(self) -> None:
-        if not self._batch.empty:
-            self._launch("drain")
-        await self._finish_flushes(self.pace.drain_timeout)
+    async def _settle(self, trigger: str, timeout: float) -> None:
+        """Finish what runs, then write what is held, and commit.
+
+        One after the other, because alone the last flush notes all the progress there is: less than
+        what was committed would look like a database restored from a backup.
+        """
+        deadline = self._monotonic() + timeout
+        await self._finish_flushes(timeout)
+        if self._ledger.unfinished == 0 and (self._batch.records or self._noted != self._standing):
+            self._launch(trigger)
+            await self._finish_flushes(max(0.0, deadline - self._monotonic()))
         await self._committer.commit()
 
     async def _finish_flushes(self, timeout: float) -> None:

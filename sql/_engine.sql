@@ -111,6 +111,9 @@ set next_offset = excluded.next_offset, read_up_to = coalesce(excluded.read_up_t
 select partition, next_offset from ingest_progress
 where projection = $1 and topic = $2 and partition = any($3::integer[]);
 
+-- query progress
+select projection, topic, partition, next_offset, read_up_to from ingest_progress;
+
 -- query as_of
 -- The moment up to which the whole topic was read; null while any of its partitions is unknown.
 select case when count(read_up_to) >= $3::bigint then min(read_up_to) end

@@ -148,9 +148,7 @@ def here(partition: Partition) -> TopicPartition:
     return TopicPartition(*partition)
 
 
-def records_of(
-    key: bytes | None, value: bytes | None, count: int = 1, **more: Any
-) -> list[ConsumerRecord[Any, Any]]:
+def records_of(key: bytes | None, value: bytes | None, count: int = 1, **more: Any) -> list[Record]:
     """Records as aiokafka would hand them over, of consecutive offsets."""
     given = {
         "topic": "activity.client",

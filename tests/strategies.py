@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -184,6 +185,13 @@ class PlainRecord:
     headers: Sequence[tuple[str, bytes | None]] = field(default_factory=list)
 
 
+class Twin(NamedTuple):
+    """An event that claims the identity and time of an earlier one, with another value in one field."""
+
+    back: int
+    place: int
+
+
 Spec: TypeAlias = tuple[str, Moment, int, int, Mapping[str, Any], bool]
 
 
@@ -193,8 +201,9 @@ def logs(
     """What a topic may hold: mostly events of `projection`, some that it skips or must reject."""
     events = st.one_of([_spec(event) for event in projection.events])
     strange = st.sampled_from(_strange(projection, catalogue))
-    # One draw in twelve is strange: enough to meet, few enough to leave the tables full.
-    entry = st.integers(0, 11).flatmap(lambda n: strange if n == 11 else events)
+    # Strange ones and twins are rare enough to leave the tables full.
+    kinds = {11: strange, 10: _twins, 9: _twins}
+    entry = st.integers(0, 11).flatmap(lambda n: kinds.get(n, events))
     few, many = st.lists(entry, max_size=6), st.lists(entry, min_size=8, max_size=max_size)
     return st.builds(_log, st.just(projection.topic), _pools, st.one_of(few, many), st.integers(1, 3))
 
@@ -205,6 +214,7 @@ _pools = st.builds(
     st.lists(st.sampled_from(TEXTS), min_size=1, max_size=TEXTS_IN_AN_EXAMPLE, unique=True),
     st.lists(st.sampled_from(ZONES), min_size=1, max_size=3, unique=True),
 )
+_twins = st.builds(Twin, st.integers(0, 3), st.integers(0, 11))
 _moments = st.builds(
     Moment,
     st.integers(0, 1),
@@ -215,14 +225,31 @@ _moments = st.builds(
 
 
 def _log(
-    topic: str, pools: Pools, entries: Iterable[Spec | bytes | None], partitions: int
+    topic: str, pools: Pools, entries: Iterable[Spec | Twin | bytes | None], partitions: int
 ) -> list[PlainRecord]:
-    records = []
-    for n, entry in enumerate(entries):
+    records: list[PlainRecord] = []
+    specs: list[Spec] = []
+    for entry in entries:
+        if isinstance(entry, Twin):
+            entry = _twin(entry, specs)
+        if isinstance(entry, tuple):
+            specs.append(entry)
         value, headers = _message(entry, pools) if isinstance(entry, tuple) else (entry, [])
+        n = len(records)
         place, offset = n % partitions, n // partitions
         records.append(PlainRecord(value, topic, place, offset, timestamp_type=n % 2, headers=headers))
     return records
+
+
+def _twin(twin: Twin, specs: Sequence[Spec]) -> Spec | None:
+    if not specs:
+        return None
+    event_type, *identity, data, binary = specs[-1 - twin.back % len(specs)]
+    others = [spec for spec in specs if spec[0] == event_type]
+    other = others[twin.place % len(others)][-2]
+    name = sorted(data.keys() | other.keys())[twin.place % len(data.keys() | other.keys())]
+    changed = {k: v for k, v in data.items() if k != name} | ({name: other[name]} if name in other else {})
+    return (event_type, *identity, changed, binary)  # type: ignore[return-value]
 
 
 def _message(spec: Spec, pools: Pools) -> tuple[bytes, list[tuple[str, bytes | None]]]:
@@ -345,7 +372,7 @@ def _envelope(event: type[Event], changes: Mapping[str, Any]) -> bytes:
 def chunks(records: Sequence[PlainRecord], cuts: Iterable[int]) -> list[Sequence[PlainRecord]]:
     """`records` cut at positions that may be doubled and lie anywhere."""
     edges = [0, *sorted(cut % (len(records) + 1) for cut in cuts), len(records)]
-    return [records[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [records[a:b] for a, b in pairwise(edges)]
 
 
 cuts = st.lists(st.integers(0, 30), min_size=1, max_size=4)

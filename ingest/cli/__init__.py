@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from ingest.cli.failures import exit_code
+from ingest.cli.failures import NobodyReads, exit_code
 
 PROGRAM = "activity-ingest"
 
@@ -65,6 +65,12 @@ class LazyGroup(click.Group):
         command = import_module(entry.module).command
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise NobodyReads from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading in (WORK, LOOK, SET_UP):

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -14,8 +13,17 @@ from ingest.errors import Misconfigured
 from ingest.kafka import Connection, Lookup, Publisher, thin_out
 from ingest.postgres import Database
 from ingest.publish import Failures, Outbox
-from ingest.registry import Registry
-from ingest.settings import KafkaSettings, PostgresSettings, Settings, Variable, describe, env_example, load
+from ingest.registry import Registry, limits
+from ingest.settings import (
+    KafkaSettings,
+    PostgresSettings,
+    Settings,
+    Variable,
+    describe,
+    env_example,
+    load,
+    projection_folders,
+)
 
 HERE = Path()
 TO_EMBED = (
@@ -36,7 +44,7 @@ class Context:
     @cached_property
     def registry(self) -> Registry:
         """Every projection there is. Raises Misconfigured."""
-        return registry.load()
+        return registry.load(projection_folders())
 
     @cached_property
     def configured(self) -> Settings:
@@ -51,14 +59,14 @@ class Context:
             be_quiet(given.log.level)
         if given.kafka.configured or given.postgres.configured:
             return given
-        return load(self._options, overrides=self._embedded())
+            # What somebody set on purpose wins over what merely suits the embedded stack.
+        overrides = {name: value for name, value in self._embedded().items() if name not in given.origins()}
+        return load(self._options, overrides=overrides)
 
     @property
     def limits(self) -> Limits:
         """What an event may be."""
-        contract = self.configured.contract
-        skew = timedelta(seconds=contract.max_clock_skew)
-        return Limits(contract.max_event_bytes, skew, contract.earliest_time)
+        return limits(self.configured.contract)
 
     @property
     def kafka(self) -> KafkaSettings:

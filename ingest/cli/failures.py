@@ -17,6 +17,10 @@ BROKEN_PIPE = 141
 CODES = ((Unavailable, NOT_REACHABLE), (Misconfigured, SET_UP_WRONGLY), (FoundWrong, FOUND_WRONG))
 
 
+class NobodyReads(Exception):
+    """Standard output was closed by its reader. Not an OSError: click would turn that into exit code 1."""
+
+
 def exit_code(command: Callable[[], Any], arguments: Sequence[str]) -> int:
     """Run `command` and return the code to leave with, after saying on stderr what went wrong."""
     try:
@@ -31,7 +35,7 @@ def exit_code(command: Callable[[], Any], arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo(err=True)
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, NobodyReads):
         _forget_stdout()
         return BROKEN_PIPE
     except Exception as error:

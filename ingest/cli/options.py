@@ -1,7 +1,6 @@
 """Options that several commands share, so that they mean the same everywhere."""
 
 import re
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -47,8 +46,13 @@ def examples(*lines: str) -> str:
 
 def complete_projection(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from ingest import registry
+    from ingest.settings import projection_folders
 
-    return [CompletionItem(name) for name in registry.load().projections if name.startswith(incomplete)]
+    return [
+        CompletionItem(name)
+        for name in registry.load(projection_folders()).projections
+        if name.startswith(incomplete)
+    ]
 
 
 def projections_argument(command: Decorated) -> Decorated:
@@ -61,16 +65,3 @@ def projections_argument(command: Decorated) -> Decorated:
 def json_option(command: Decorated) -> Decorated:
     """Every command that answers a question has it; its parameter is `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")(command)
-
-
-def destructive(command: Decorated) -> Decorated:
-    """`--dry-run` and `--yes`, for a command that takes something away."""
-    command = click.option("--yes", "-y", is_flag=True, help="Do not ask.")(command)
-    return click.option("--dry-run", is_flag=True, help="Only say what would be done.")(command)
-
-
-def confirmed(question: str, yes: bool) -> bool:
-    """Whether to go on: asks on a terminal, and takes a script at its word."""
-    if yes or not sys.stdin.isatty():
-        return True
-    return click.confirm(question, err=True)

@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 from pydantic import SecretStr
 
 from ingest.errors import IngestError, Misconfigured, Unavailable
-from ingest.kafka.faults import fault
+from ingest.kafka.faults import KafkaError, fault
 from ingest.kafka.oauth import ClientCredentials
 from ingest.settings import KafkaSettings
 
@@ -52,21 +54,34 @@ class Connection:
 
         `known` is told where nothing better is found out.
         """
-        arguments = {name: self.arguments[name] for name in self.arguments if name != "bootstrap_servers"}
         found: IngestError = known or Unavailable("Kafka is not ready", "kafka")
         for host, port, _ in collect_hosts(self.arguments["bootstrap_servers"]):
-            try:
-                async with asyncio.timeout(SECOND_LOOK):
-                    connection = await create_conn(host, port, **arguments)
-            except Exception as error:
-                refusal = fault(error, f"connecting to Kafka at {host}:{port}")
-                if isinstance(refusal, Misconfigured):
-                    return refusal
-                found = known or refusal
-            else:
-                connection.close()
+            refusal = await self._ask(host, port)
+            if refusal is None:
                 break
+            if isinstance(refusal, Misconfigured):
+                return refusal
+            found = refusal
         return found
+
+    async def _ask(self, host: str, port: int) -> IngestError | None:
+        """What this broker refuses, if anything."""
+        arguments = {name: self.arguments[name] for name in self.arguments if name != "bootstrap_servers"}
+        doing = f"connecting to Kafka at {host}:{port}"
+        try:
+            async with asyncio.timeout(SECOND_LOOK):
+                connection = await create_conn(host, port, **arguments)
+                try:
+                    await connection.send(MetadataRequest([]))
+                finally:
+                    connection.close()
+        except (OSError, KafkaError, AssertionError, ValueError) as error:
+            refusal = fault(error, doing)
+            if isinstance(error, ConnectionResetError | KafkaConnectionError | TimeoutError):
+                protocol = self.settings.security_protocol
+                return Unavailable(f"{refusal.message} (does this listener speak {protocol}?)", "kafka")
+            return refusal
+        return None
 
 
 def security(settings: KafkaSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from aiokafka.errors import IllegalStateError
 from ingest.errors import IngestError
 from ingest.kafka.client import Connection
 from ingest.kafka.faults import bounded
-from ingest.kafka.internals import assignor, at_once, close, forget_failed_fetch
+from ingest.kafka.internals import assignor, at_once, close, forget_failed_fetch, lighten
 from ingest.record import Offsets, Partition, Record
 
 FETCH_MAX_BYTES = 16 * 1024 * 1024
@@ -51,6 +51,7 @@ class Consumer:
 
     async def take(self, timeout_s: float, limit: int) -> dict[Partition, Sequence[Record]]:
         """What has been fetched. Never to be cancelled; positions are to be mended where it raises."""
+        lighten(self._client)
         try:
             taken = await self._client.getmany(timeout_ms=round(timeout_s * 1000), max_records=limit)
         except Exception:

@@ -56,7 +56,10 @@ MENDS: tuple[tuple[Kinds, str], ...] = (
         (ssl.SSLCertVerificationError,),
         "set ssl_cafile to the authority that signed the brokers' certificates",
     ),
-    ((kafka.TopicAuthorizationFailedError,), "grant this user READ or WRITE, and DESCRIBE, on the topic"),
+    (
+        (kafka.TopicAuthorizationFailedError,),
+        "grant this user the operation on the topic: DESCRIBE, and READ, WRITE or CREATE",
+    ),
     ((kafka.GroupAuthorizationFailedError,), "grant this user READ on the consumer group"),
     ((kafka.ClusterAuthorizationFailedError,), "grant this user the operation on the cluster"),
     (

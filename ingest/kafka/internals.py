@@ -8,9 +8,11 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from msgspec import Struct
 
 T = TypeVar("T")
 
@@ -42,6 +44,34 @@ def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("this coroutine suspends")
 
 
+class Fetched(Struct, gc=False):
+    """A record with what `ingest.record.Record` asks for and no more."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def _fetched(partition: tuple[str, int], record: Any) -> Fetched:
+    topic, number = partition
+    return Fetched(
+        topic, number, record.offset, record.timestamp, record.timestamp_type,
+        record.key, record.value, record.headers,
+    )  # fmt: skip
+
+
+def lighten(consumer: Any) -> None:
+    """Have the records that are at hand made as `Fetched`: a poll without that costs 1.6 times as much."""
+    for result in consumer._fetcher._records.values():
+        if type(result) is FetchResult and result.has_more():
+            result._partition_records._consumer_record = _fetched
+
+
 def forget_failed_fetch(consumer: Any) -> None:
     """A getmany that raised stays counted as running, which would disable max_poll_interval for good."""
     consumer._subscription._fetch_count = 0
@@ -50,7 +80,8 @@ def forget_failed_fetch(consumer: Any) -> None:
 async def close(client: Any, seconds: float) -> bool:
     """Stop a consumer or producer; after `seconds` cut its connections. Whether it stopped by itself.
 
-    Stopping waits for requests on their way, and a request to join a group may take a minute.
+    Stopping waits for requests on their way, and a request to join a group may take a minute; while
+    a broker is down it may also end in a CancelledError of its own, its connections open.
     """
     coordinator = getattr(client, "_coordinator", None)
     if coordinator is not None and getattr(coordinator, "generation", None) == 0:
@@ -58,8 +89,7 @@ async def close(client: Any, seconds: float) -> bool:
         coordinator.generation = 1
     stopping = asyncio.ensure_future(client.stop())
     await asyncio.wait({stopping}, timeout=seconds)
-    if stopping.done():
-        stopping.result()
+    if stopping.done() and not stopping.cancelled() and stopping.exception() is None:
         return True
     background = _background(client)
     for task in (stopping, *background):

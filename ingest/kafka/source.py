@@ -105,11 +105,10 @@ class KafkaSource:
         consumer = await self._mended()
         await self._place(consumer)
         polled = await self._next(consumer, timeout_s, limit)
-        if not polled.records and self._watch.silent(self._now()):
-            await self._lookup.ping()
-            self._watch.heard(self._now())
-            return self._nothing()
-        return polled
+        if polled.records or not self._watch.silent(self._now()):
+            return polled
+        await self._ping()
+        return self._nothing()
 
     async def commit(self, offsets: Offsets, generation: int) -> None:
         """See the Source port: what is no longer ours is dropped, and nothing goes backwards."""
@@ -286,6 +285,14 @@ class KafkaSource:
         if not self._paused:
             consumer.resume(assignment.partitions)
         return rewound
+
+    async def _ping(self) -> None:
+        try:
+            await self._lookup.ping()
+        except BaseException:
+            self._watch.fetched(self._now())
+            raise
+        self._watch.heard(self._now())
 
     async def _mended(self) -> Consumer:
         """The consumer; a new one where its background work died without a word."""

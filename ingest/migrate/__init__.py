@@ -142,6 +142,9 @@ async def _apply(database: Database, file: SqlFile, migration: Migration) -> tup
 async def _run(database: Database, transaction: Transaction, migration: Migration) -> tuple[str, ...]:
     if migration.transactional:
         return await adopt(transaction, database.sql, migration)
+    # The portal of the last query keeps its snapshot, for which `create index concurrently` would wait
+    # for ever; any simple statement closes it.
+    await transaction.execute(database.sql["savepoint"])
     for statement in migration.statements:
         await database.alone(statement, LONG)
     return ()

@@ -117,13 +117,13 @@ def differences(name: str, expected: Relation, actual: Relation) -> list[str]:
 def _column(expected: Column, actual: Column | None) -> list[str]:
     if actual is None:
         return [f"is missing: add it as {expected.type}"]
+    if actual.generated and not expected.generated:
+        return ["is generated, and must be a plain column: drop its expression"]
+    if expected.generated and not actual.generated:
+        return ["is a plain column, and must be generated: drop it, migrate adds it"]
     lines = []
     if actual.type != expected.type:
         lines.append(f"is {actual.type}, and must be {expected.type}: alter its type")
-    if actual.generated and not expected.generated:
-        lines.append("is generated, and must be a plain column: drop its expression")
-    if expected.generated and not actual.generated:
-        lines.append("is a plain column, and must be generated: drop it, migrate adds it")
     if actual.required and not expected.required:
         lines.append("is not null, and must accept null: drop not null")
     return lines

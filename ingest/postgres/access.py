@@ -1,14 +1,17 @@
-"""Settings -> how to connect: DSN, TLS, session settings and time-outs. Pure."""
+"""Settings -> how to connect: DSN, TLS, session settings and time-outs."""
 
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+from ingest.errors import Misconfigured
 from ingest.settings import PostgresSettings
 
 APPLICATION = "activity-ingest"
+DSN_MEND = "correct the ACTIVITY_POSTGRES__* settings; `activity-ingest doctor` shows them"
 SESSION = ("application_name", "search_path", "role")
 TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 # asyncpg would send these to the server as settings, which refuses the connection for them.
@@ -33,7 +36,7 @@ class Access:
 
 
 def access(settings: PostgresSettings) -> Access:
-    """How to reach the database that `settings` name. Raises ValueError for an unreadable DSN."""
+    """How to reach the database that `settings` name. Raises Misconfigured for a DSN that cannot be right."""
     dsn, session = _split(settings.dsn.get_secret_value() if settings.dsn else "postgresql://", settings)
     session = time_limits(settings.command_timeout, settings.lock_timeout) | session | {"timezone": "UTC"}
     application = session.pop("application_name", APPLICATION)
@@ -80,11 +83,18 @@ def _split(dsn: str, settings: PostgresSettings) -> tuple[str, dict[str, str]]:
     Behind pgbouncer those would be refused, or belong to whichever client came before.
     """
     base, _, query = dsn.partition("?")
-    given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-    session = _options(given.pop("options", ""))
+    try:
+        given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+        session = _options(given.pop("options", ""))
+    except ValueError as error:
+        raise Misconfigured(f"the DSN cannot be read behind its '?': {error}", DSN_MEND) from error
     session |= {name: given.pop(name) for name in SESSION if name in given}
     given = {name: value for name, value in given.items() if not name.startswith(LIBPQ_ONLY)}
     given |= {name: str(value) for name in TLS if (value := getattr(settings, name)) is not None}
+    for name in TLS[1:]:
+        # Found missing by asyncpg, it would look like a socket that is missing because the server is down.
+        if name in given and not Path(given[name]).is_file():
+            raise Misconfigured(f"{name} {given[name]} is not there", DSN_MEND)
     return f"{base}?{urlencode(given, quote_via=quote)}" if given else base, session
 
 

@@ -60,7 +60,7 @@ class Transaction:
 class Database:
     """One database, reached through a small pool. Nothing connects before the first use.
 
-    `engine` is the parsed `_engine.sql`. Raises ValueError for settings that name no database.
+    `engine` is the parsed `_engine.sql`. Raises Misconfigured for settings that cannot be right.
     """
 
     def __init__(self, settings: PostgresSettings, engine: SqlFile) -> None:

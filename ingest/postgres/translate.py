@@ -8,6 +8,7 @@ import ssl
 import asyncpg
 
 from ingest.errors import IngestError, Misconfigured, TimedOut, Unavailable, Unstorable
+from ingest.postgres.access import DSN_MEND
 from ingest.retry import CONNECTION, STALE_PLAN, TIME_OUT, Reaction, rule
 
 FAILURES = (
@@ -19,8 +20,8 @@ FAILURES = (
 )
 """What a call into asyncpg can raise when the database, not a bug of ours, is at fault."""
 
+LONGEST = 300  # characters kept of what was said: it ends up in log lines and headers
 _TLS_MEND = "check sslmode and sslrootcert against the server's certificate"
-_DSN_MEND = "correct the ACTIVITY_POSTGRES__* settings; `activity-ingest doctor` shows them"
 _SQL_MEND = "make the .sql file and the columns of its projection agree"
 _STALE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 
@@ -34,14 +35,14 @@ def while_connecting(error: Exception, address: str) -> IngestError:
             return Misconfigured(said, "set ACTIVITY_POSTGRES__PGBOUNCER=true: this is a pooler")
         if met.reaction is Reaction.TRANSIENT:
             return Unavailable(said, met.cause)
-        return Misconfigured(said, met.mend if met.code in ("28", "3D") else _DSN_MEND)
+        return Misconfigured(said, met.mend if met.code in ("28", "3D") else DSN_MEND)
     if isinstance(error, ssl.SSLCertVerificationError) or "rejected SSL" in str(error):
         return Misconfigured(said, _TLS_MEND)
     if isinstance(error, (OSError, asyncpg.InternalClientError)):
         return Unavailable(said, CONNECTION)
     if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
         return Unavailable(said, CONNECTION)
-    return Misconfigured(said, _DSN_MEND)
+    return Misconfigured(said, DSN_MEND)
 
 
 def while_working(error: Exception, *, connected: bool, what: str = "") -> IngestError:
@@ -53,7 +54,7 @@ def while_working(error: Exception, *, connected: bool, what: str = "") -> Inges
     said = f"{what}: {_said(error)}" if what else _said(error)
     if isinstance(error, _STALE):
         return Unavailable(said, STALE_PLAN)
-    if isinstance(error, asyncpg.DataError) and error.message is None:
+    if isinstance(error, asyncpg.DataError) and not error.message:
         # Raised by asyncpg itself, whose own text quotes the value; its cause says only what is wrong.
         wrong = f"a value does not fit its column: {_cause(error)}"
         return Unstorable(f"{what}: {wrong}" if what else wrong, "22000")
@@ -77,8 +78,10 @@ def _refused(error: asyncpg.PostgresError, said: str) -> IngestError:
 
 
 def _said(error: Exception) -> str:
-    text = error.message if isinstance(error, asyncpg.PostgresError) else next(iter(error.args), "")
-    return " ".join(str(text or error).split()) or type(error).__name__
+    # Only the first argument: the text of asyncpg's errors adds DETAIL and HINT to it.
+    first = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    text = " ".join(first.split())[:LONGEST]
+    return text or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 def _cause(error: Exception) -> str:

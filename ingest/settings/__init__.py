@@ -9,6 +9,7 @@ environment.py  the only reader of the environment, .env and the secrets directo
 load.py         all of it together, with a section for each projection
 """
 
+from ingest.settings.environment import projection_folders
 from ingest.settings.kafka import KafkaSettings
 from ingest.settings.load import ProjectionSettings, Settings, describe, env_example, load
 from ingest.settings.postgres import PostgresSettings
@@ -28,4 +29,5 @@ __all__ = [
     "describe",
     "env_example",
     "load",
+    "projection_folders",
 ]

@@ -20,6 +20,15 @@ SECRETS_DIR = Variable(
     meaning="files named as variables, in either case, each with the value of that variable",
     secret=False,
 )
+PROJECTION_PATH = Variable(
+    name=f"{PREFIX}PROJECTION_PATH",
+    section="",
+    field="",
+    allowed="directories, separated by colons",
+    default="",
+    meaning="where further projections are: each directory holds a consumers and a sql directory",
+    secret=False,
+)
 PG = {f"PG_{part}": f"{PREFIX}POSTGRES__{part}" for part in ("HOST", "PORT", "DATABASE", "USER", "PASSWORD")}
 DSN = f"{PREFIX}POSTGRES__DSN"
 
@@ -40,6 +49,12 @@ def gather(env_file: Path | None, overrides: Mapping[str, str]) -> dict[str, Giv
             if _is_ours(spelling):
                 found[spelling.upper()] = Given(value.strip(), spelling, origin)
     return _with_pg({name: given for name, given in found.items() if given.value})
+
+
+def projection_folders(env_file: Path | None = Path(".env")) -> list[Path]:
+    """The directories of further projections; asked for before settings, because these bring settings too."""
+    given = gather(env_file, {}).get(PROJECTION_PATH.name)
+    return [Path(folder) for folder in (given.value if given else "").split(os.pathsep) if folder]
 
 
 def _is_ours(spelling: str) -> bool:

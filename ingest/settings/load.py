@@ -17,7 +17,7 @@ from pydantic_settings import (
 
 from ingest.errors import Misconfigured
 from ingest.settings import variables
-from ingest.settings.environment import SECRETS_DIR, gather
+from ingest.settings.environment import PROJECTION_PATH, SECRETS_DIR, gather
 from ingest.settings.kafka import KafkaSettings
 from ingest.settings.postgres import PostgresSettings
 from ingest.settings.variables import Given, Variable, without_password
@@ -109,7 +109,7 @@ def load(
     model = _model(named)
     known = {variable.name: variable for variable in _variables(model)}
     found = gather(env_file, overrides or {})
-    problems = variables.unknown(found, [SECRETS_DIR.name, *known])
+    problems = variables.unknown(found, [SECRETS_DIR.name, PROJECTION_PATH.name, *known])
     given = {name: value for name, value in found.items() if name in known}
     nested = _nested(model, known, given)
     try:
@@ -131,7 +131,7 @@ def load(
 def describe(projections: Projections = ()) -> list[Variable]:
     """Every setting with its default, its meaning and unit and what it may be, section by section."""
     described = [v for v in _variables(_model(dict(projections))) if not _is_override(v)]
-    return [SECRETS_DIR, *described]
+    return [SECRETS_DIR, PROJECTION_PATH, *described]
 
 
 def env_example(projections: Projections = ()) -> str:

@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Self
 
-from ingest.contract import Decoder, Limits
+from ingest.contract import Decoder
 from ingest.projection import Projection
-from ingest.registry import Registry
+from ingest.registry import Registry, limits
 from ingest.settings import Settings
 from ingest.status import group_of
 
@@ -33,19 +33,15 @@ class Subject:
     @classmethod
     def of(cls, projection: Projection, registry: Registry, settings: Settings) -> Self:
         """A projection as these settings run it."""
-        contract = settings.contract
-        skew = timedelta(seconds=contract.max_clock_skew)
         return cls(
             projection=projection,
             options=settings.projection(projection.name).options,
-            decoder=registry.decoder(
-                projection, Limits(contract.max_event_bytes, skew, contract.earliest_time)
-            ),
+            decoder=registry.decoder(projection, limits(settings.contract)),
             verifies=registry.sql[projection.name].verifies,
             group=group_of(projection.name),
             topic=settings.kafka.topic(projection.topic),
             dead_letter_topic=settings.kafka.dead_letter_topic,
-            skew=contract.max_clock_skew,
+            skew=settings.contract.max_clock_skew,
         )
 
 

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from ingest.batch import Batch, Caps, Flush
 from ingest.kafka import Connection
-from ingest.member import limits
+from ingest.registry import limits
 from ingest.postgres.sink import columns
 from ingest.record import Partition, Record
 from ingest.worker import POLL_RECORDS
@@ -60,7 +60,7 @@ async def flushes(ground: Ground) -> list[Flush]:
     """What the worker would write, had it no time limit."""
     settings = ground.settings.projection(ground.case.projection)
     caps = Caps(settings.worker.max_rows, settings.worker.max_records, settings.worker.max_bytes)
-    decoder = ground.registry.decoder(ground.projection, limits(ground.settings))
+    decoder = ground.registry.decoder(ground.projection, limits(ground.settings.contract))
     done: list[Flush] = []
     batch = Batch(ground.projection, settings.options, decoder, 0)
     count = 0

@@ -132,7 +132,8 @@ class Line:
         port = server.sockets[0].getsockname()[1]
         credentials = self._server.netloc.rpartition("@")[0]
         try:
-            yield self._server._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
+            near = f"{credentials}@127.0.0.1:{port}"
+            yield self._server._replace(netloc=near, query="sslmode=disable").geturl()
         finally:
             server.close()
             for task in self._tasks:

@@ -148,9 +148,8 @@ async def test_two_members_share_the_partitions_and_no_generation_delivers_a_rec
             for partition in partitions:
                 await fill(broker, partition, numbered(20, 50))
             seen: dict[tuple[object, int, Partition, int], int] = {}
-            mine = lambda: len(seen) == 80  # noqa: E731
             async with asyncio.timeout(20):
-                while not mine():
+                while len(seen) < 80:
                     for source in (first, second):
                         polled = await source.poll(0.05, 1000)
                         for partition, found in polled.records.items():

@@ -192,7 +192,8 @@ create table if not exists seen (
     latest timestamptz not null,
     note text
 );
-alter table seen add column if not exists day date generated always as ((latest at time zone 'UTC')::date) stored;
+alter table seen
+    add column if not exists day date generated always as ((latest at time zone 'UTC')::date) stored;
 create table helper (who text primary key);
 insert into helper select who from seen;
 create or replace view seen_today as select who, latest from seen;
@@ -272,7 +273,8 @@ async def test_a_table_where_we_make_a_view_is_refused(postgres_dsn: str, statem
 async def test_a_partitioned_table_of_the_right_shape_is_adopted(postgres_dsn: str) -> None:
     await sql(postgres_dsn, f"create table seen ({RIGHT}) partition by hash (who);"
               " create table seen_0 partition of seen for values with (modulus 1, remainder 0)")  # fmt: skip
-    assert (await migrate(postgres_dsn, files(SEEN.replace(" generated always as ((latest at time zone 'UTC')::date) stored", ""))))[1].adopted == ("seen",)  # fmt: skip # noqa: E501
+    text = SEEN.replace("generated always as ((latest at time zone 'UTC')::date) stored", "")
+    assert (await migrate(postgres_dsn, files(text)))[1].adopted == ("seen",)
 
 
 async def test_a_table_met_by_a_later_migration_is_not_compared(postgres_dsn: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from ingest.errors import Misconfigured, TimedOut, Unavailable, Unstorable
 from ingest.postgres import Database
+from ingest.postgres.access import access
+from ingest.postgres.translate import while_connecting
 from ingest.settings import PostgresSettings
 from tests.integration.postgres_tools import ENGINE, Line, opened, sql
 
@@ -197,7 +200,6 @@ async def changed(dsn: str, **parts: Any) -> AsyncIterator[Database]:
         ({"password": "wrong"}, "password"),
         ({"user": "nobody_here"}, "user"),
         ({"path": "/nowhere"}, "create it"),
-        ({"query": "sslmode=require"}, "sslmode"),
         ({"query": "sslmode=nonsense"}, "ACTIVITY_POSTGRES"),
         ({"query": "no_such_setting=1"}, "ACTIVITY_POSTGRES"),
     ],
@@ -210,6 +212,29 @@ async def test_what_an_operator_got_wrong_is_not_retried(
             await database.value("select 1")
         assert mend in caught.value.mend
         assert str(urlsplit(postgres_dsn).password) not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "query", ["sslmode", "options=%22", "sslrootcert=/nowhere.pem", "sslcert=/nowhere.pem"]
+)
+def test_a_dsn_that_cannot_be_right_is_refused_at_once(query: str) -> None:
+    with pytest.raises(Misconfigured):
+        access(PostgresSettings.model_validate({"dsn": f"postgresql://host/base?{query}"}))
+
+
+async def test_a_server_without_tls_is_refused_where_tls_is_required(postgres_dsn: str) -> None:
+    if await sql(postgres_dsn, "select current_setting('ssl')") != [("off",)]:
+        pytest.skip("this server has TLS")
+    async with changed(postgres_dsn, query="sslmode=require") as database:
+        with pytest.raises(Misconfigured) as caught:
+            await database.value("select 1")
+    assert "sslmode" in caught.value.mend
+
+
+def test_a_certificate_that_is_not_trusted_is_not_retried() -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")
+    assert isinstance(while_connecting(error, "postgresql://host"), Misconfigured)
+    assert isinstance(while_connecting(ssl.SSLError(1, "unexpected eof"), "postgresql://host"), Unavailable)
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:1", "localhost:1", "no-such-host.invalid:5432"])

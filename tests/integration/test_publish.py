@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ingest.cli import cli as commands
+from ingest.cli import context
+from ingest.cli.failures import exit_code
 from ingest.kafka import Connection, LogReader, Lookup
 from ingest.record import Record
 from ingest.settings import KafkaSettings
@@ -206,24 +210,40 @@ def test_a_schema_is_pending_until_it_is_migrated(bare_cli: Cli) -> None:
     assert bare_cli.call("migrate", "--check") == (0, "the schema is up to date\n", "")
 
 
+@pytest.fixture
+def ask(
+    cli: Cli, migrated_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, Any]]:
+    """Asks a question in this process, which is quicker: exit code and answer."""
+    for name, value in (cli.environment | {"ACTIVITY_POSTGRES__DSN": migrated_dsn}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(cli.folder)
+    monkeypatch.setattr(context, "be_quiet", lambda level: None)  # logging belongs to the tests
+
+    def ask(*arguments: str) -> tuple[int, Any]:
+        given = [*arguments, "--json"]
+        code = exit_code(lambda: commands.main(args=given, standalone_mode=False), given)
+        return code, json.loads(capsys.readouterr().out)
+
+    return ask
+
+
 def test_what_waits_is_told_and_once_it_is_applied_the_questions_are_answered(
-    cli: Cli, migrated_dsn: str
+    cli: Cli, migrated_dsn: str, ask: Callable[..., tuple[int, Any]]
 ) -> None:
-    cli = replace(cli, dsn=migrated_dsn)
     assert cli.call("publish", "-", given=f"{seen('C1').decode()}\n{seen('C2').decode()}")[0] == 0
-    code, out, _ = cli.call("status", "--json")
-    status = json.loads(out)
+    code, status = ask("status")
     assert code == 1
     assert [wrong["mend"] for wrong in status["wrong"]] == ["activity-ingest run client_activity"]
     assert sum(projection["lag"] for projection in status["projections"]) == 2
 
-    assert cli.call("run", "client_activity", "--until-caught-up", ACTIVITY_HTTP__ENABLED="false")[0] == 0
-    code, out, _ = cli.call("lag", "client_activity", "--json")
-    assert sum(partition["lag"] for partition in json.loads(out)) == 0
-    assert sum(partition["next_offset"] or 0 for partition in json.loads(out)) == 2
-    code, out, _ = cli.call("show", "client", "C1", "--json")
-    assert json.loads(out)["client_activity"]["client"][0]["last_seen"] == "2026-03-10T12:00:00Z"
-    code, out, _ = cli.call("inactive", "clients", "--for", "24h", "--json")
-    assert [row["client_id"] for row in json.loads(out)] == ["C1", "C2"]
-    code, _, err = cli.call("show", "client", "C9")
-    assert (code, err) == (1, "activity-ingest: nothing is known of this client\n")
+    worker = {"ACTIVITY_POSTGRES__DSN": migrated_dsn, "ACTIVITY_HTTP__ENABLED": "false"}
+    assert cli.call("run", "client_activity", "--until-caught-up", **worker)[0] == 0
+    _, lags = ask("lag", "client_activity")
+    assert sum(partition["lag"] for partition in lags) == 0
+    assert sum(partition["next_offset"] or 0 for partition in lags) == 2
+    code, shown = ask("show", "client", "C1")
+    assert (code, shown["client_activity"]["client"][0]["last_seen"]) == (0, "2026-03-10T12:00:00Z")
+    _, silent = ask("inactive", "clients", "--for", "24h")
+    assert [row["client_id"] for row in silent] == ["C1", "C2"]
+    assert ask("show", "client", "C9") == (1, {"client_activity": {"client": []}})

@@ -42,8 +42,9 @@ async def through_columns(
     """The rows as arrays in the types that the write statement gives them, unnested by the server."""
     types = bench.types[table.name]
     arguments = ", ".join(f"${n}::{kind}" for n, kind in enumerate(types, start=1))
+    names = ", ".join((*table.columns, "place"))
     found = await transaction.fetch(
-        f"select n.* from unnest({arguments}) with ordinality as n ({', '.join(table.columns)}, n) order by n.n",
+        f"select n.* from unnest({arguments}) with ordinality as n ({names}) order by n.place",
         *([getattr(row, column) for row in rows] for column in table.columns),
     )
     return [tuple(row.values())[:-1] for row in found]

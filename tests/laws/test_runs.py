@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ def test_runs_are_the_days_joined_and_streaks_follow_from_them(
     assert runs.keys() == days.keys() == streaks.keys()
     for user, spans in runs.items():
         assert all(first <= last for first, last in spans)
-        assert all(a[1] + DAY < b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[1] + DAY < b[0] for a, b in pairwise(spans))
         assert [day for first, last in spans for day in span(first, last)] == [day for (day,) in days[user]]
         lengths = [(last - first).days + 1 for first, last in spans]
         ((last_day, current, longest, imported),) = streaks[user]

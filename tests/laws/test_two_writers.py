@@ -26,8 +26,8 @@ def test_two_writers_of_the_same_events_end_in_the_same_rows_without_a_deadlock(
 
     async def race() -> tuple[list[str], list[tuple[str, str]]]:
         await bench.clear()
-        found = await asyncio.gather(bench.write_patiently(first), late(second))
-        return sum(found, []), await bench.contents()
+        one, other = await asyncio.gather(bench.write_patiently(first), late(second))
+        return one + other, await bench.contents()
 
     async def late(parts: Sequence[Sequence[PlainRecord]]) -> list[str]:
         # A few round trips behind, so that statements of all kinds meet.

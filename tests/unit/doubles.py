@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec
 
+import pytest
+
 from consumers.client_activity import PROJECTION, ClientActivity
 from ingest.batch import Caps, Flush
 from ingest.contract import ClientSeen, Decoder, Limits
@@ -25,7 +27,8 @@ TOPIC = "activity.client"
 FIRST, SECOND = Partition(TOPIC, 0), Partition(TOPIC, 1)
 START = datetime(2026, 11, 21, 10, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-DECODER = Decoder((ClientSeen,), TOPIC, {"client.seen": TOPIC, "client.left": TOPIC}, Limits())
+LIMITS = Limits(max_clock_skew=timedelta(days=1))
+DECODER = Decoder((ClientSeen,), TOPIC, {"client.seen": TOPIC, "client.left": TOPIC}, LIMITS)
 PATIENCE = 1e6  # seconds of virtual time
 
 
@@ -64,9 +67,12 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Returns once `condition` holds."""
-    while not condition():
-        await asyncio.sleep(0.001)
+    """Returns once `condition` holds; looks at every hundredth of a virtual second, long enough."""
+    for _ in range(100_000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it never came true")
 
 
 def monotonic() -> float:

@@ -471,5 +471,7 @@ def test_the_committed_example_is_current() -> None:
 def test_no_setting_is_read_anywhere_else() -> None:
     files = {*(ROOT / "ingest").rglob("*.py"), *(ROOT / "consumers").rglob("*.py")}
     others = files - set((ROOT / "ingest" / "settings").rglob("*.py"))
-    reading = re.compile(r"""(environ|getenv).*(ACTIVITY_|PG_)|import.*\b(environ|getenv|dotenv)\b""")
+    reading = re.compile(
+        r"""(environ(\.get\(|\[)|getenv\()["'](ACTIVITY_|PG_)|^ *(from|import) dotenv""", re.MULTILINE
+    )
     assert not [str(f) for f in others if reading.search(f.read_text("utf-8"))]

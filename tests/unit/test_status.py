@@ -163,7 +163,7 @@ def test_where_postgres_refuses_us_kafka_is_still_asked() -> None:
     ("count", "workers", "behind", "mend"),
     [
         (0, 0, timedelta(days=1), None),
-        (5, 0, timedelta(), "activity-ingest run streaks"),
+        (5, 0, timedelta(), "activity-ingest run"),
         (5, 1, timedelta(minutes=1), None),
         (5, 1, timedelta(minutes=6), "start another worker: activity-ingest run"),
         (5, None, timedelta(minutes=1), None),
@@ -174,3 +174,11 @@ def test_a_projection_is_in_trouble_when_nobody_reads_what_waits_or_workers_do_n
 ) -> None:
     troubles = judge(facts(lag(count, behind), workers=workers), STREAKS)
     assert [trouble.mend for trouble in troubles] == ([mend] if mend else [])
+
+
+def test_where_some_have_workers_the_others_are_named() -> None:
+    known = facts(lag(5), workers=0)
+    known.members |= {p.name: 1 for p in PROJECTIONS if p not in STREAKS}
+    assert judge(known, PROJECTIONS) == [
+        Trouble("no worker for streaks, and 5 records wait", "activity-ingest run streaks")
+    ]

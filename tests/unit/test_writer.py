@@ -228,16 +228,17 @@ async def test_several_bad_records_are_all_found() -> None:
 @in_virtual_time
 async def test_an_outage_during_the_search_for_a_bad_row_dead_letters_nothing_more() -> None:
     world = World()
-    world.sink.refuses = named("bad")
-    storing = asyncio.create_task(
-        store(world, flush_of(world, *(seen(c, n) for n, c in enumerate("abc")), seen("bad", 3)))
-    )
+    world.sink.refuses, world.sink.held = named("bad"), True
+    flush = flush_of(world, *(seen(c, n) for n, c in enumerate("abc")), seen("bad", 3))
+    storing = asyncio.create_task(store(world, flush))
+    await world.sink.release()
     await until(lambda: len(world.sink.attempts) == 2)
-    world.sink.failures.extend([DOWN] * 40)
-    world.source.read_failures.extend([DOWN] * 4)
-    world.dead_letters.failures.extend([DOWN] * 4)
+    for port in (world.sink.failures, world.source.read_failures, world.dead_letters.failures):
+        port.extend([DOWN] * 10)
+    world.sink.release_all()
     assert await storing == [3]
     assert offsets_of(world.dead_letters.rejects) == [3]
+    assert sorted(world.sink.stored) == list("abc")
 
 
 @in_virtual_time

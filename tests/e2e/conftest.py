@@ -1,0 +1,53 @@
+"""Worlds for tests of whole processes: on the test run's own servers where they may stay up."""
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Databases
+from tests.e2e.world import Process, World, own_world, shared_world
+
+
+def new_world(folder: Path, broker: str, dsn: str) -> World:
+    suffix = secrets.token_hex(4)
+    return shared_world(folder, broker, dsn, lambda name: f"{name}.{suffix}")
+
+
+@pytest.fixture
+def bare_world(tmp_path: Path, broker: str, postgres_dsn: str) -> World:
+    """A broker without topics and a database without tables."""
+    return new_world(tmp_path, broker, postgres_dsn)
+
+
+@pytest.fixture
+def world(tmp_path: Path, broker: str, migrated_dsn: str) -> World:
+    """Topics and tables."""
+    made = new_world(tmp_path, broker, migrated_dsn)
+    made.create_topics()
+    return made
+
+
+@pytest.fixture
+def mortal_world(stack_root: Path, tmp_path: Path) -> World:
+    """Topics and tables on servers of its own in `stack_root`, which the test may stop and start."""
+    return own_world(stack_root, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def busy_world(
+    broker: str, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """Topics and tables for all tests of a file."""
+    with databases("migrated") as dsn:
+        made = new_world(tmp_path_factory.mktemp("world"), broker, dsn)
+        made.create_topics()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def worker(busy_world: World) -> Iterator[Process]:
+    """A worker in `busy_world` that runs for all tests of a file."""
+    with busy_world.running(ACTIVITY_WORKER__FLUSH_INTERVAL="0.2") as process:
+        yield process.until_ready()
