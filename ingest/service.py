@@ -101,7 +101,7 @@ async def _world(registry: Registry, settings: Settings, metrics: Metrics) -> As
 
 
 async def _prepare(world: World, projections: Sequence[Projection]) -> None:
-    """Refuse to start on a schema that does not fit, or with settings that the stored rows were not made with."""
+    """Refuse a schema that does not fit, and settings that the stored rows were not made with."""
     await require_fit(
         world.database, [world.registry.engine, *(world.registry.sql[p.name] for p in projections)]
     )

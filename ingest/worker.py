@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 POLL_TIMEOUT = 0.2  # short: a poll is never cancelled, so this is how soon a stop is noticed
 POLL_RECORDS = 1_000  # how far a batch may run past its caps
+COMMIT_AGAIN_AFTER = 1.0
 PAUSE_AFTER = 1.0  # pausing throws prefetched records away, so a short wait goes without
 
 
@@ -60,7 +61,7 @@ class Worker:
         self._noted: Offsets = {}
         self._flushes: dict[asyncio.Task[None], Ticket] = {}
         self._patience = Patience()
-        self._committer = Committer(projection.name, self._ledger, source, metrics, pace.caps.interval)
+        self._committer = Committer(projection.name, self._ledger, source, metrics, COMMIT_AGAIN_AFTER)
         self._slot_freed = asyncio.Event()
         self._failure: BaseException | None = None
         self._paused_since: float | None = None
@@ -270,7 +271,7 @@ class Worker:
     async def _keep_time(self) -> None:
         """Flushes on time even while a poll is held up, and tells the database of idleness."""
         while True:
-            await asyncio.sleep(self.pace.caps.interval / 4)
+            await asyncio.sleep(min(self.pace.caps.interval, self.pace.idle_refresh) / 4)
             self._flush_if_due()
             if self._idle:
                 self._send(self._new_batch().close("idle"))
@@ -302,7 +303,8 @@ class Worker:
         """
         deadline = self._monotonic() + timeout
         await self._finish_flushes(timeout)
-        if self._ledger.unfinished == 0 and (self._batch.records or self._noted != self._standing):
+        behind = bool(self._standing) and self._noted != self._standing
+        if self._ledger.unfinished == 0 and (self._batch.records or behind):
             self._launch(trigger)
             await self._finish_flushes(max(0.0, deadline - self._monotonic()))
         await self._committer.commit()

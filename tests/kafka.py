@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaError
 
-from ingest.kafka import Connection, KafkaSource, Listener, Topic, create_topics
+from ingest.kafka import Connection, KafkaSource, Listener, Lookup, Topic, create_topics
 from ingest.ports import Polled
 from ingest.record import Offsets, Partition, Record
 from ingest.settings import KafkaSettings
@@ -138,14 +140,21 @@ def values(found: Iterable[Record]) -> list[bytes | None]:
 
 async def commits(connection: Connection, group: str, partitions: Sequence[Partition]) -> Offsets:
     """What the group has committed, asked of the broker."""
-    from ingest.kafka import Lookup
-
     async with Lookup(connection) as lookup:
         return await lookup.committed(group, partitions)
 
 
-def here(partition: Partition) -> TopicPartition:
-    return TopicPartition(*partition)
+async def records_deleted(broker: str, partition: Partition, before: int) -> bool:
+    """Whether this broker could delete the records before an offset."""
+    client = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await client.start()
+    try:
+        await client.delete_records({TopicPartition(*partition): RecordsToDelete(before_offset=before)})
+    except KafkaError:
+        return False
+    finally:
+        await client.close()
+    return True
 
 
 def records_of(key: bytes | None, value: bytes | None, count: int = 1, **more: Any) -> list[Record]:

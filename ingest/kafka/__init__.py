@@ -2,12 +2,14 @@
 
 client       settings -> how brokers are reached         oauth         tokens for OAUTHBEARER
 faults       their errors -> ours                        quiet         their log lines, thinned out
-lookup       questions: topics, offsets, commits         admin         making topics
-placing      where reading starts (pure)                 assignment    what a member holds (pure)
-source       a group's member: poll and commit           commits       forward only, one at a time
+lookup       questions: topics, offsets, commits         answers       what brokers reply (pure)
+placing      where reading starts (pure)                 placer        asks for what that needs
+assignment   what a member holds (pure)                  membership    rebalances
+commits      forward only, one at a time                 source        a group's member: poll, commit
 consumer     aiokafka's consumer in our words            internals     what it does not offer in public
 reader       reading outside a group                     producer      batches to the brokers
 deadletters  rejects, with headers                       publisher     events, many a second
+admin        making topics
 """
 
 from ingest.kafka.admin import Topic, create_topics, dead_letter_topic, source_topic

@@ -17,7 +17,7 @@ from ingest.kafka.faults import KafkaError, fault
 from ingest.kafka.oauth import ClientCredentials
 from ingest.settings import KafkaSettings
 
-SECOND_LOOK = 5.0  # seconds
+SECOND_LOOK = 3.0  # seconds
 
 
 @dataclass(frozen=True)

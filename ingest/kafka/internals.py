@@ -12,6 +12,7 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaConnectionError
 from msgspec import Struct
 
 T = TypeVar("T")
@@ -95,6 +96,8 @@ async def close(client: Any, seconds: float) -> bool:
     for task in (stopping, *background):
         task.cancel()
     await asyncio.wait({stopping, *background}, timeout=1)
+    if hasattr(client, "_message_accumulator"):
+        client._message_accumulator.fail_all(KafkaConnectionError("closed before this was sent"))
     sockets = client._client if hasattr(client, "_client") else client.client
     with contextlib.suppress(Exception):
         await asyncio.wait_for(sockets.close(), 1)

@@ -5,6 +5,7 @@
     judge.py      which events the rows must hold, which they may, and what was lost on the way
     compare.py    stored rows against expected ones, column by column
     folding.py    reads both into the projection's reference
+    shares.py     a log too large for memory, in several passes
     report.py     what was proved, and every difference
     terms.py      what is verified, and how to go about it
     proof.py      the steps in order

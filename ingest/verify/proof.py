@@ -9,13 +9,14 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from ingest.errors import IngestError, Misconfigured
 from ingest.postgres.pins import plain, variable
-from ingest.projection import pinned_names
+from ingest.projection import Key, pinned_names
 from ingest.record import Offsets, Partition
 from ingest.verify.compare import Comparison, column_names
-from ingest.verify.folding import Folding
+from ingest.verify.folding import Folding, LetterBox, TooMuch
 from ingest.verify.ports import Brokers, Read, Snapshots, Stored
 from ingest.verify.report import Proof, Report, TableReport
 from ingest.verify.terms import Subject, Terms
@@ -92,6 +93,7 @@ class _Proof:
     ) -> None:
         self.subject, self.brokers, self.database, self.terms = subject, brokers, database, terms
         self.read = read
+        self.letter_box = LetterBox(subject, brokers, read)
         self.started = terms.monotonic()
 
     async def run(self) -> Report:
@@ -99,17 +101,33 @@ class _Proof:
         span = _Span(await self.brokers.beginnings(partitions), await self.brokers.stable_ends(partitions))
         if behind := await self._behind(span):
             return self._waiting(behind)
-        folding = Folding(self.subject, self.brokers, self.read, self.terms)
-        await folding.read_letters()
-        await folding.must(span.first, span.noted, span.offsets)
+        await self.letter_box.read_on()
+        folding = await self._folded(span)
         async with self.database.snapshot() as (stored, _):
             await self._same_settings(stored)
             await self._go_on(span, folding, stored)
             proof, why = await self._kind(span, folding.records)
-            comparisons = self._comparisons(proof, folding)
-            for comparison in comparisons:
-                await self._compare(comparison, stored)
-        return self._report(proof, why, folding, self._tables(comparisons, folding), span)
+            tables = await self._compare(proof, folding, stored)
+            for index in range(1, folding.shares):
+                another = folding.again(index, folding.shares)
+                await another.must(span.first, span.durable, span.offsets)
+                await another.may(span.durable, span.last)
+                more = await self._compare(proof, another, stored)
+                tables = [table + part for table, part in zip(tables, more, strict=True)]
+        return self._report(proof, why, folding, tables, span)
+
+    async def _folded(self, span: _Span) -> Folding:
+        """The log up to the noted ends, or the first of as many shares as memory calls for."""
+        given = self.subject, self.brokers, self.read, self.terms
+        folding = Folding(*given, self.letter_box.letters, self.terms.clock())
+        while True:
+            try:
+                await folding.must(span.first, span.noted, span.offsets, limited=True)
+                return folding
+            except TooMuch as error:
+                shares = error.shares
+            folding.forget()
+            folding = folding.again(0, shares)
 
     async def _partitions(self) -> list[Partition]:
         topic = self.subject.topic
@@ -156,7 +174,7 @@ class _Proof:
         noted = {p: span.noted.get(p, 0) for p in partitions}
         span.durable = {p: min(max(noted[p], span.progress.get(p, 0)), end) for p, end in span.last.items()}
         if span.last != span.noted:
-            await folding.read_letters()
+            await self.letter_box.read_on()
             await folding.must(noted, span.durable, span.offsets)
             await folding.may(span.durable, span.last)
 
@@ -191,33 +209,39 @@ class _Proof:
             return (await self.brokers.settings(self.subject.topic)).get("cleanup.policy")
         return None
 
-    def _comparisons(self, proof: Proof, folding: Folding) -> list[Comparison]:
-        rows, verifies = folding.reference.rows(), self.subject.verifies
-        if strangers := rows.keys() - verifies.keys():
+    async def _compare(self, proof: Proof, folding: Folding, stored: Stored) -> list[TableReport]:
+        """The tables of one share; a second look, with optional events in, where a row calls for it."""
+        expected = self._expected(folding)
+        comparisons = [
+            Comparison(table, column_names(text), expected.pop(table, {}), proof, folding.within)
+            for table, text in self.subject.verifies.items()
+        ]
+        for comparison in comparisons:
+            done = 0
+            async for rows in stored.stream(self.subject.verifies[comparison.table]):
+                comparison.rows(folding.ours(rows))
+                done += len(rows)
+                self.terms.progress(f"comparing {comparison.table}", done, comparison.keys)
+            comparison.finish()
+        reports = self._second_look(comparisons, folding)
+        folding.forget()
+        return reports
+
+    def _expected(self, folding: Folding) -> dict[str, dict[Key, tuple[Any, ...]]]:
+        expected = folding.expected()
+        if strangers := expected.keys() - self.subject.verifies.keys():
             name = self.subject.projection.name
             raise Misconfigured(
                 f"the reference of {name} tells of {min(strangers)}, which nothing selects",
                 f"add '-- verify {min(strangers)}' to sql/{name}.sql",
             )
-        within = folding.reference.within
-        return [
-            Comparison(table, column_names(text), dict(rows.get(table, {})), proof, within)
-            for table, text in verifies.items()
-        ]
+        return expected
 
-    async def _compare(self, comparison: Comparison, stored: Stored) -> None:
-        done = 0
-        async for rows in stored.stream(self.subject.verifies[comparison.table]):
-            comparison.rows(rows)
-            done += len(rows)
-            self.terms.progress(f"comparing {comparison.table}", done, comparison.keys)
-        comparison.finish()
-
-    def _tables(self, comparisons: Sequence[Comparison], folding: Folding) -> list[TableReport]:
+    def _second_look(self, comparisons: Sequence[Comparison], folding: Folding) -> list[TableReport]:
         if not folding.judge.may or not any(c.suspects for c in comparisons):
             return [comparison.report() for comparison in comparisons]
         folding.fold_optional()
-        most = folding.reference.rows()
+        most = folding.expected()
         return [comparison.report(most.get(comparison.table, {})) for comparison in comparisons]
 
     def _waiting(self, behind: int) -> Report:

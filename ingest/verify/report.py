@@ -59,6 +59,18 @@ class TableReport:
         """Number of rows that differ."""
         return self.missing + self.extra + self.unequal
 
+    def __add__(self, other: "TableReport") -> "TableReport":
+        """Of the same table, another part of its rows."""
+        return TableReport(
+            self.name,
+            self.keys + other.keys,
+            self.missing + other.missing,
+            self.extra + other.extra,
+            self.unequal + other.unequal,
+            self.bounded + other.bounded,
+            [*self.differences, *other.differences],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:

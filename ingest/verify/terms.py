@@ -12,6 +12,7 @@ from ingest.projection import Projection
 from ingest.registry import Registry, limits
 from ingest.settings import Settings
 from ingest.status import group_of
+from ingest.verify.shares import resident
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +51,16 @@ class Terms:
     """`wait` for the workers to reach the noted ends, at most `timeout` seconds (None: for ever).
 
     `covered`: ask only that the rows contain the log, because they held more before it began.
-    `progress(phase, done, total)` hears how far each phase is.
+    `progress(phase, done, total)` hears how far each phase is. `memory_limit`: bytes that the facts of
+    the log may take; more are folded in several passes. `memory` tells what the process holds.
     """
 
     wait: bool = True
     timeout: float | None = None
     covered: bool = False
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None
+    memory_limit: int = 450 * 1024 * 1024
+    memory: Callable[[], int] = resident
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

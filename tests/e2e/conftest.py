@@ -22,11 +22,16 @@ def bare_world(tmp_path: Path, broker: str, postgres_dsn: str) -> World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, broker: str, migrated_dsn: str) -> World:
+def world_without_topics(tmp_path: Path, broker: str, migrated_dsn: str) -> World:
+    """Tables only."""
+    return new_world(tmp_path, broker, migrated_dsn)
+
+
+@pytest.fixture
+def world(world_without_topics: World) -> World:
     """Topics and tables."""
-    made = new_world(tmp_path, broker, migrated_dsn)
-    made.create_topics()
-    return made
+    world_without_topics.create_topics()
+    return world_without_topics
 
 
 @pytest.fixture

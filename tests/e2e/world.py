@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingest import registry, stack
-from ingest.kafka import Connection, Lookup
+from ingest.kafka import Connection, LogReader, Lookup
 from ingest.migrate import migrate
-from ingest.record import Offsets, Partition
+from ingest.record import Offsets, Record
 from ingest.settings import KafkaSettings
 from ingest.stack import launch
 from ingest.status import group_of
@@ -261,18 +261,18 @@ class World:
         with self.database() as session:
             return session.rows(statement, *arguments)
 
-    def produce(self, records: Iterable[Produced], **producer: Any) -> list[Partition]:
-        """As any producer would; returns for each record where it is: topic:partition with its offset."""
+    def produce(self, records: Iterable[Produced], **producer: Any) -> list[str]:
+        """As any producer would; returns where each record is: topic:partition:offset."""
         return asyncio.run(self._produce(records, producer))
 
-    async def _produce(self, records: Iterable[Produced], arguments: Mapping[str, Any]) -> list[Partition]:
+    async def _produce(self, records: Iterable[Produced], arguments: Mapping[str, Any]) -> list[str]:
         async with AIOKafkaProducer(bootstrap_servers=self.broker, acks="all", **arguments) as producer:
             sent = [
                 await producer.send(self.topics[r.topic], r.value, r.key, headers=list(r.headers))
                 for r in records
             ]
             await producer.flush()
-            return [Partition(f"{m.topic}:{m.partition}", m.offset) for m in [await one for one in sent]]
+            return [f"{m.topic}:{m.partition}:{m.offset}" for m in [await one for one in sent]]
 
     def create_topics(self) -> None:
         asyncio.run(create(self._connection, registry.load()))
@@ -302,25 +302,15 @@ class World:
             KafkaSettings(bootstrap_servers=self.broker, topics=names, dead_letter_topic=letters)
         )
 
-    def read(self, logical: str) -> list["ConsumerRecord[bytes, bytes]"]:
+    def read(self, logical: str) -> list[Record]:
         """All that a topic holds now."""
         return asyncio.run(self._read(self.topics[logical]))
 
-    def dead_letters(self, count: int, alive: Process) -> list["ConsumerRecord[bytes, bytes]"]:
-        """All of them, once there are so many."""
-        alive.until(lambda: sum(self.ends(DEAD_LETTERS).values()) >= count, f"{count} dead letters")
-        return self.read(DEAD_LETTERS)
-
-    async def _read(self, topic: str) -> list["ConsumerRecord[bytes, bytes]"]:
-        ends = await self._ends([topic])
-        async with AIOKafkaConsumer(bootstrap_servers=self.broker, auto_offset_reset="earliest") as consumer:
-            partitions = [TopicPartition(*partition) for partition in ends]
-            consumer.assign(partitions)
-            found: list[ConsumerRecord[bytes, bytes]] = []
-            while len(found) < sum(ends.values()):
-                for records in (await consumer.getmany(*partitions, timeout_ms=1000)).values():
-                    found += records
-            return found
+    async def _read(self, topic: str) -> list[Record]:
+        async with Lookup(self._connection) as lookup:
+            partitions = await lookup.partitions(topic)
+            log = await lookup.beginnings(partitions), await lookup.stable_ends(partitions)
+        return [r async for _, records in LogReader(self._connection, *log).chunks() for r in records]
 
 
 def shared_world(folder: Path, broker: str, dsn: str, named: Callable[[str], str]) -> World:

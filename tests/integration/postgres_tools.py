@@ -8,12 +8,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import pytest
 from msgspec import Struct
 from pydantic import SecretStr
 
 from ingest.batch import Flush
+from ingest.errors import IngestError
 from ingest.ports import Progress
-from ingest.postgres import Database
+from ingest.postgres import Database, PostgresSink
 from ingest.projection import Projection, Table
 from ingest.queries import SqlFile, parse
 from ingest.record import Partition
@@ -101,6 +103,20 @@ async def opened(dsn: str, **settings: Any) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def shop(
+    dsn: str, file: SqlFile = SHOP, **settings: Any
+) -> AsyncIterator[tuple[PostgresSink, Database]]:
+    async with opened(dsn, **settings) as database:
+        yield PostgresSink(database, SHOP_PROJECTION, file), database
+
+
+async def raised(sink: PostgresSink, *visits: tuple[str, int], tags: Sequence[str] = ()) -> IngestError:
+    with pytest.raises(IngestError) as caught:
+        await sink.write(flush(*visits, tags=tags), [progress(1)])
+    return caught.value
 
 
 async def sql(dsn: str, text: str, *arguments: Any) -> list[tuple[Any, ...]]:

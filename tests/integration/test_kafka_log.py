@@ -8,7 +8,19 @@ import pytest
 from ingest.errors import LostOffsets, Misconfigured, Unavailable
 from ingest.kafka import LogReader, Lookup, Topic, create_topics, dead_letter_topic, read_again, source_topic
 from ingest.record import Partition
-from tests.kafka import Notes, commits, fill, made, member, numbered, reach, read, until, values
+from tests.kafka import (
+    Notes,
+    commits,
+    fill,
+    made,
+    member,
+    numbered,
+    reach,
+    read,
+    records_deleted,
+    until,
+    values,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -163,23 +175,6 @@ async def test_a_start_that_the_log_no_longer_has_is_refused(broker: str, topic:
             await until(lambda: False, source)
 
 
-async def records_deleted(broker: str, partition: Partition, before: int) -> bool:
-    from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-    from aiokafka.errors import KafkaError
-
-    from tests.kafka import here
-
-    client = AIOKafkaAdminClient(bootstrap_servers=broker)
-    await client.start()
-    try:
-        await client.delete_records({here(partition): RecordsToDelete(before_offset=before)})
-    except KafkaError:
-        return False
-    finally:
-        await client.close()
-    return True
-
-
 async def test_positions_pass_the_holes_that_aborted_transactions_leave(
     broker: str, topic: str, topic_names: Names
 ) -> None:
@@ -204,6 +199,6 @@ async def test_positions_pass_the_holes_that_aborted_transactions_leave(
         assert await lookup.ends([partition]) == {partition: 7}
         await producer.abort_transaction()
         await producer.stop()
-        await until(lambda: source._assignment.next[partition] == 8, source)
+        await until(lambda: source._member.assignment.next[partition] == 8, source)
         assert await lookup.stable_ends([partition]) == {partition: 8}
     assert values(await read_again(connection, {partition: 0}, {partition: 8})) == numbered(3)

@@ -104,7 +104,7 @@ async def refusing_broker(*, mechanism: str = "PLAIN") -> AsyncIterator[str]:
                 key, _, correlation = struct.unpack(">hhi", frame.read(8))
                 body = struct.pack(">i", correlation) + reply(key)
                 writer.write(struct.pack(">i", len(body)) + body)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

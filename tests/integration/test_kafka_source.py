@@ -9,7 +9,20 @@ import pytest
 from ingest.errors import LostOffsets, Misconfigured, Unavailable
 from ingest.kafka import Lookup
 from ingest.record import Partition, Record
-from tests.kafka import Notes, commits, fill, made, member, numbered, reach, read, records, until, values
+from tests.kafka import (
+    Notes,
+    commits,
+    fill,
+    made,
+    member,
+    numbered,
+    reach,
+    read,
+    records,
+    records_deleted,
+    until,
+    values,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -201,7 +214,7 @@ async def test_a_poll_that_fails_loses_nothing_that_it_had_already_drained(
     for partition in partitions:
         await fill(broker, partition, numbered(100))
     async with member(connection, group, topic) as source:
-        client: Any = source._consumer._client  # type: ignore[union-attr]
+        client: Any = source._member.consumer._client  # type: ignore[union-attr]
         getmany = client.getmany
         failed: list[int] = []
 
@@ -241,7 +254,7 @@ async def test_a_fetch_that_died_without_a_word_is_begun_anew(broker: str, topic
         await read(source, 5)
         await source.commit({partition: 5}, source.generation)
         notes.stored[partition] = 5
-        client: Any = source._consumer._client  # type: ignore[union-attr]
+        client: Any = source._member.consumer._client  # type: ignore[union-attr]
         for task in (client._fetcher._fetch_task, *client._fetcher._pending_tasks):
             task.cancel()
         await fill(broker, partition, numbered(5, 5))
@@ -287,6 +300,70 @@ async def test_a_partition_read_to_its_end_says_up_to_when_and_an_unfinished_one
         assert ends[0][full] < ends[-1][full]
 
 
+@pytest.mark.parametrize("reset", ["none", "earliest"])
+async def test_a_position_that_the_log_lost_meanwhile_is_never_jumped_silently(
+    broker: str, topic: str, group: str, reset: str
+) -> None:
+    (partition,) = await made(reach(broker), topic)
+    await fill(broker, partition, numbered(10))
+    notes = Notes()
+    async with member(reach(broker, offset_reset=reset), group, topic, notes) as source:
+        source.pause()
+        await until(lambda: source.placed, source)
+        if not await records_deleted(broker, partition, 6):
+            pytest.skip("this broker deletes no records")
+        source.resume()
+        if reset == "none":
+            with pytest.raises(LostOffsets):
+                await read(source, 1)
+            assert notes.lost == []
+        else:
+            assert values(await read(source, 4)) == numbered(4, 6)
+            assert notes.lost == [(partition, 0, 6)]
+
+
+async def test_polls_return_in_time_while_another_member_holds_a_rebalance_up(
+    broker: str, topic: str, group: str
+) -> None:
+    connection = reach(broker)
+    await made(connection, topic, 2)
+    released = asyncio.Event()
+
+    async def hold(generation: int) -> None:
+        await released.wait()
+
+    slow = Notes(on_revoked=hold)
+    loop = asyncio.get_running_loop()
+    async with member(connection, group, topic) as first, member(connection, group, topic, slow) as second:
+        await until(lambda: len(first.assigned) == len(second.assigned) == 1, first, second)
+        async with member(connection, group, topic) as third:
+            await until(lambda: slow.revoked and not first.joined, first, second, third)
+            for _ in range(5):
+                for source in (first, second, third):
+                    started = loop.time()
+                    polled = await source.poll(0.05, 10)
+                    assert loop.time() - started < 1
+                    assert not polled.records
+                assert (await first.poll(0, 10)).generation == -1
+            released.set()
+            await until(lambda: first.joined and second.joined and third.joined, first, second, third)
+
+
+async def test_a_static_member_that_returns_in_time_finds_its_partitions_unmoved(
+    broker: str, topic: str, group: str
+) -> None:
+    await made(reach(broker), topic, 2)
+    one, two = reach(broker, group_instance_id="one"), reach(broker, group_instance_id="two")
+    async with member(two, group, topic) as second:
+        async with member(one, group, topic) as first:
+            await until(lambda: len(first.assigned) == len(second.assigned) == 1, first, second)
+            mine, generation = first.assigned, second.generation
+        async with member(one, group, topic) as first:
+            await until(lambda: first.placed, first, second)
+            assert first.assigned == mine
+            assert second.generation == generation
+
+
 async def test_a_topic_that_does_not_exist_is_named_and_not_made(broker: str, topic: str, group: str) -> None:
     connection = reach(broker)
     with pytest.raises(Misconfigured, match=f"topic {topic} does not exist") as refused:
@@ -314,6 +391,6 @@ async def test_an_error_of_the_worker_in_a_rebalance_reaches_the_next_poll(
 
     notes = Notes()
     async with member(connection, group, topic, notes) as source:
-        object.__setattr__(source.listener, "on_assigned", refuse)
+        object.__setattr__(source._member._listener, "on_assigned", refuse)
         with pytest.raises(Misconfigured, match="no"):
             await until(lambda: False, source)

@@ -1,6 +1,7 @@
 """Schemas brought up to date, by one process or ten; who fits; what is adopted."""
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 
 import pytest
@@ -69,7 +70,7 @@ async def test_a_statement_that_fits_no_transaction_runs_outside_one(postgres_ds
 
 @pytest.mark.parametrize("text", [TWO, THREE], ids=["in transactions", "with an index built concurrently"])
 async def test_ten_at_once_end_well_and_each_step_is_made_once(postgres_dsn: str, text: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(15):
         done = await asyncio.gather(*(migrate(postgres_dsn, files(text)) for _ in range(10)))
     made = sorted(names([step for steps in done for step in steps]))
     assert made == [("_engine", 1), *(("stock", m.version) for m in parse("stock", text).migrations)]
@@ -151,12 +152,13 @@ async def test_a_schema_that_does_not_exist_is_named_at_once(postgres_dsn: str) 
 
 
 async def test_a_missing_right_is_what_is_to_be_mended(postgres_dsn: str) -> None:
-    await sql(postgres_dsn, "create role visitor login password 'x'")
+    visitor = f"visitor_{secrets.token_hex(4)}"
+    await sql(postgres_dsn, f"create role {visitor} login password 'x'")
     try:
-        plain = postgres_dsn.replace(postgres_dsn[13 : postgres_dsn.index("@")], "visitor:x")
+        plain = postgres_dsn.replace(postgres_dsn[13 : postgres_dsn.index("@")], f"{visitor}:x")
         assert "right" in (await refused(plain, ONE)).mend
     finally:
-        await sql(postgres_dsn, "drop role visitor")
+        await sql(postgres_dsn, f"drop role {visitor}")
 
 
 async def test_migrations_go_past_the_pooler_where_a_dsn_says_how(postgres_dsn: str) -> None:

@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from ingest.cli import cli as commands
@@ -228,22 +230,41 @@ def ask(
     return ask
 
 
-def test_what_waits_is_told_and_once_it_is_applied_the_questions_are_answered(
-    cli: Cli, migrated_dsn: str, ask: Callable[..., tuple[int, Any]]
+def test_what_waits_is_told_with_the_command_that_reads_it(
+    cli: Cli, ask: Callable[..., tuple[int, Any]]
 ) -> None:
     assert cli.call("publish", "-", given=f"{seen('C1').decode()}\n{seen('C2').decode()}")[0] == 0
     code, status = ask("status")
     assert code == 1
     assert [wrong["mend"] for wrong in status["wrong"]] == ["activity-ingest run client_activity"]
     assert sum(projection["lag"] for projection in status["projections"]) == 2
+    code, lags = ask("lag", "client_activity")
+    assert code == 0
+    assert [(part["partition"], part["committed"], part["next_offset"]) for part in lags] == [
+        (0, None, None),
+        (1, None, None),
+    ]
+    assert sum(part["lag"] for part in lags) == 2
 
-    worker = {"ACTIVITY_POSTGRES__DSN": migrated_dsn, "ACTIVITY_HTTP__ENABLED": "false"}
-    assert cli.call("run", "client_activity", "--until-caught-up", **worker)[0] == 0
-    _, lags = ask("lag", "client_activity")
-    assert sum(partition["lag"] for partition in lags) == 0
-    assert sum(partition["next_offset"] or 0 for partition in lags) == 2
+
+def test_what_is_in_the_tables_is_shown_and_who_is_silent_is_listed(
+    ask: Callable[..., tuple[int, Any]], migrated_dsn: str
+) -> None:
+    asyncio.run(insert(migrated_dsn, "C1", "C2"))
     code, shown = ask("show", "client", "C1")
     assert (code, shown["client_activity"]["client"][0]["last_seen"]) == (0, "2026-03-10T12:00:00Z")
-    _, silent = ask("inactive", "clients", "--for", "24h")
-    assert [row["client_id"] for row in silent] == ["C1", "C2"]
     assert ask("show", "client", "C9") == (1, {"client_activity": {"client": []}})
+    code, silent = ask("inactive", "clients", "--for", "24h")
+    assert (code, [row["client_id"] for row in silent]) == (0, ["C1", "C2"])
+    assert len(ask("inactive", "clients", "--limit", "1")[1]) == 1
+    assert ask("inactive", "users", "--for", "30d") == (0, [])
+
+
+async def insert(dsn: str, *clients: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    at = datetime(2026, 3, 10, 12, tzinfo=UTC)
+    await connection.executemany(
+        "insert into client_activity (client_id, last_seen, created_at) values ($1, $2, $2)",
+        [(client, at) for client in clients],
+    )
+    await connection.close()

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from ingest.batch import Batch, Flush
-from ingest.errors import Unavailable
 from ingest.postgres import Database, PostgresSink
 from ingest.projection import Projection, Reference, Table, pinned_names
 from ingest.record import Partition, Record
@@ -22,7 +21,6 @@ T = TypeVar("T")
 FIFTH = Path(__file__).parents[1] / "fixtures" / "fifth"
 REGISTRY: Registry = load([FIFTH])
 PROJECTIONS = tuple(REGISTRY.projections)
-RETRIED = ("deadlock", "serialization")
 
 
 @cache
@@ -40,7 +38,7 @@ class Bench:
         self.options = self.projection.options()
         self.decoder = REGISTRY.decoder(self.projection, LIMITS)
         self._runner = runner
-        settings = PostgresSettings(dsn=SecretStr(dsn), pool_size=2)
+        settings = PostgresSettings(dsn=SecretStr(dsn), pool_size=3)
         self.database = Database(settings, REGISTRY.engine)
         self.sink = PostgresSink(self.database, self.projection, self.sql)
         self.run(self._pin())
@@ -80,21 +78,6 @@ class Bench:
         """Each part as a flush of its own, one after the other."""
         for part in parts:
             await self.sink.write(self.flush(part), ())
-
-    async def write_patiently(self, parts: Iterable[Sequence[Record]]) -> list[str]:
-        """As `write`, beside another writer; returns the causes for which a flush had to be repeated."""
-        causes: list[str] = []
-        for part in parts:
-            flush = self.flush(part)
-            while True:
-                try:
-                    await self.sink.write(flush, ())
-                    break
-                except Unavailable as error:
-                    if error.cause not in RETRIED:
-                        raise
-                    causes.append(error.cause)
-        return causes
 
     # -- what the tables hold ----------------------------------------------------------------------
 

@@ -149,6 +149,8 @@ class FakeSource:
         self.generation += 1
         starts = at or self.committed
         self.positions = {p: starts.get(p, 0) for p in partitions}
+        for partition in partitions:
+            self.logs.setdefault(partition, [])
 
     @property
     def committed(self) -> dict[Partition, int]:

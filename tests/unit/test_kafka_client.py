@@ -12,10 +12,11 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import AuthenticationFailedError
 
 from ingest.errors import Misconfigured
-from ingest.kafka import Connection, KafkaSource
+from ingest.kafka import Connection
 from ingest.kafka.client import security
 from ingest.kafka.consumer import member
 from ingest.kafka.internals import assignor, at_once, forget_failed_fetch
+from ingest.kafka.membership import Membership
 from ingest.kafka.oauth import ClientCredentials, parsed
 from ingest.settings import KafkaSettings
 from tests.kafka import reach
@@ -134,5 +135,5 @@ async def test_a_fetch_that_failed_is_no_longer_counted_as_running() -> None:
     await client.stop()
 
 
-def test_a_source_may_listen_to_rebalances() -> None:
-    assert issubclass(KafkaSource, ConsumerRebalanceListener)
+def test_a_membership_may_listen_to_rebalances() -> None:
+    assert issubclass(Membership, ConsumerRebalanceListener)

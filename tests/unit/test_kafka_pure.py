@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import IngestError, LostOffsets, Misconfigured, Unavailable
+from ingest.kafka.answers import by_topic, commits_in, ends_in, offsets_in
 from ingest.kafka.assignment import Assignment, Watch
 from ingest.kafka.faults import FENCED, bounded, code, fault
-from ingest.kafka.lookup import by_topic, commits_in, ends_in
 from ingest.kafka.placing import Log, Place, place
 from ingest.kafka.quiet import CLIENT, Gate, kind_of, thin_out
 from ingest.record import Partition
@@ -225,6 +225,14 @@ def test_ends_are_high_watermarks_or_last_stable_offsets() -> None:
     assert ends_in(1, SimpleNamespace(API_VERSION=3, topics=[("activity.user", [(0, 0, 9, b"")])])) == {
         HERE: 9
     }
+
+
+def test_an_error_among_offsets_is_raised() -> None:
+    listed = SimpleNamespace(topics=[("activity.user", [(0, 0, -1, 12), (1, 0, -1, 0)])])
+    assert offsets_in(listed) == {HERE: 12, THERE: 0}
+    listed.topics[0][1][1] = (1, 6, -1, -1)
+    with pytest.raises(kafka.NotLeaderForPartitionError):
+        offsets_in(listed)
 
 
 def test_the_protocol_gets_each_topic_once() -> None:
