@@ -1,6 +1,6 @@
 """A log as brokers would tell of it, for what only asks them: no socket, no group."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ingest.errors import Unavailable
@@ -65,7 +65,9 @@ class Kafka:
             return await self.stable_ends(partitions)
         return self.commits.pop(0) if len(self.commits) > 1 else self.commits[0]
 
-    async def read(self, starts: Offsets, ends: Offsets) -> AsyncIterator[tuple[Partition, Sequence[Record]]]:
+    async def read(
+        self, starts: Offsets, ends: Offsets
+    ) -> AsyncGenerator[tuple[Partition, Sequence[Record]], None]:
         for partition, start in starts.items():
             found = [r for r in self.records if (r.topic, r.partition) == partition]
             yield partition, [r for r in found if start <= r.offset < ends[partition]]

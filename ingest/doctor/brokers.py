@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 
 from ingest.doctor.finding import FOUND, UNREACHABLE, Finding, Findings, ok, skipped, warning, wrong
@@ -156,8 +156,10 @@ async def clock(patient: Patient) -> Findings:
     ends = await patient.lookup.stable_ends(patient.parts(*patient.sources))
     starts = {p: max(0, end - 1) for p, end in ends.items()}
     stamps: list[int] = []
-    async for _, records in LogReader(patient.connection, starts, ends, stall=patient.patience).chunks():
-        stamps += [r.timestamp for r in records if r.timestamp_type == LOG_APPEND_TIME]
+    reader = LogReader(patient.connection, starts, ends, stall=patient.patience)
+    async with aclosing(reader.chunks()) as log:
+        async for _, records in log:
+            stamps += [r.timestamp for r in records if r.timestamp_type == LOG_APPEND_TIME]
     if not stamps:
         return [skipped("no record with a broker's stamp to compare this machine's clock with")]
     ahead = datetime.fromtimestamp(max(stamps) / 1000, UTC) - patient.clock()

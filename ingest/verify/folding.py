@@ -1,6 +1,7 @@
 """Reads the log, and what was dead-lettered of it, into the projection's reference."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from math import ceil
 from typing import Any
@@ -59,21 +60,23 @@ class Folding:
     async def must(self, starts: Offsets, ends: Offsets, total: int, limited: bool = False) -> None:
         """Fold records that are durable; of `total` records. Raises TooMuch where `limited`."""
         add = self._reference.add
-        async for partition, records in chunks(self._read, starts, ends):
-            events = self.judge.must(partition, records)
-            for event in self._share.events(events):
-                add(event)
-            self.events += len(events)
-            self.records += len(records)
-            self._terms.progress("reading the log", self.records, total)
-            if limited and self._terms.memory() - self._memory > self._terms.memory_limit:
-                raise TooMuch(self.shares * max(2, ceil(total / self.records)))
+        async with aclosing(chunks(self._read, starts, ends)) as log:
+            async for partition, records in log:
+                events = self.judge.must(partition, records)
+                for event in self._share.events(events):
+                    add(event)
+                self.events += len(events)
+                self.records += len(records)
+                self._terms.progress("reading the log", self.records, total)
+                if limited and self._terms.memory() - self._memory > self._terms.memory_limit:
+                    raise TooMuch(self.shares * max(2, ceil(total / self.records)))
 
     async def may(self, starts: Offsets, ends: Offsets) -> None:
         """Set records aside that may be in the rows or not."""
-        async for _, records in chunks(self._read, starts, ends):
-            self.judge.tail(records)
-            self.records += len(records)
+        async with aclosing(chunks(self._read, starts, ends)) as log:
+            async for _, records in log:
+                self.judge.tail(records)
+                self.records += len(records)
 
     def expected(self) -> dict[str, dict[Key, tuple[Any, ...]]]:
         """The rows of this share by table."""
@@ -113,16 +116,18 @@ class LetterBox:
         ends = await self._brokers.stable_ends(partitions)
         self.letters.whole = self.letters.whole and not any(first.values())
         starts = {p: max(start, self._read_up_to.get(p, start)) for p, start in first.items()}
-        async for _, records in chunks(self._read, starts, ends):
-            self.letters.add(records)
+        async with aclosing(chunks(self._read, starts, ends)) as log:
+            async for _, records in log:
+                self.letters.add(records)
         self._read_up_to = ends
 
 
 async def chunks(
     read: Read, starts: Offsets, ends: Offsets
-) -> AsyncIterator[tuple[Partition, Sequence[Record]]]:
+) -> AsyncGenerator[tuple[Partition, Sequence[Record]], None]:
     """What there is between starts and ends; nothing is asked where that is nothing."""
     due = {p: start for p, start in starts.items() if start < ends.get(p, 0)}
     if due:
-        async for chunk in read(due, {p: ends[p] for p in due}):
-            yield chunk
+        async with aclosing(read(due, {p: ends[p] for p in due})) as log:
+            async for chunk in log:
+                yield chunk

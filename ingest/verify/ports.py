@@ -1,6 +1,6 @@
 """What a proof needs of the log and of the database."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
@@ -24,7 +24,7 @@ class Brokers(Protocol):
     async def committed(self, group: str, partitions: Collection[Partition]) -> Offsets: ...
 
 
-Read: TypeAlias = Callable[[Offsets, Offsets], AsyncIterator[tuple[Partition, Sequence[Record]]]]
+Read: TypeAlias = Callable[[Offsets, Offsets], AsyncGenerator[tuple[Partition, Sequence[Record]], None]]
 """From starts and ends: the committed records of [start, end) of each partition, in chunks; those of
 one partition in order."""
 

@@ -25,7 +25,7 @@ from ingest.settings import Settings
 from ingest.settings import load as load_settings
 from ingest.topics import create
 from tests.conftest import create_database, database_name, drop_database, execute
-from tests.integration.test_verify import opened
+from tests.integration.postgres_tools import opened
 from tests.strategies import PlainRecord
 
 pytestmark = pytest.mark.integration

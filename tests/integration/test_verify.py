@@ -1,13 +1,11 @@
 """Verify against real tables: it accepts what the sink has written, and finds each thing that is spoilt."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from ingest.batch import Batch
 from ingest.contract import (
@@ -34,10 +32,12 @@ from ingest.projection import Projection, pinned_names
 from ingest.record import Offsets, Partition, Record
 from ingest.registry import load
 from ingest.service import run
-from ingest.settings import PostgresSettings, Settings
+from ingest.settings import Settings
 from ingest.settings import load as load_settings
 from ingest.topics import create
 from ingest.verify import Proof, Report, Subject, Terms, verify
+from tests.integration.postgres_tools import opened
+from tests.kafka import QUICK
 from tests.strategies import PlainRecord, event
 from tests.toldlog import Kafka
 
@@ -89,15 +89,6 @@ LOGS: dict[str, Sequence[bytes]] = {
         user(LiveEnded, ago(hours=2), "bob", session_id="s3"),
     ),
 }  # fmt: skip
-
-
-@asynccontextmanager
-async def opened(dsn: str) -> AsyncIterator[Database]:
-    database = Database(PostgresSettings(dsn=SecretStr(dsn)), REGISTRY.engine)
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 def told(name: str) -> Kafka:
@@ -263,7 +254,7 @@ async def test_a_running_worker_is_waited_for_and_its_tables_are_proved_from_the
     working = asyncio.create_task(run(REGISTRY, settings, chosen, until_caught_up=True))
     async with Lookup(connection) as lookup, opened(migrated_dsn) as database:
 
-        def read(starts: Offsets, ends: Offsets) -> AsyncIterator[tuple[Partition, Sequence[Record]]]:
+        def read(starts: Offsets, ends: Offsets) -> AsyncGenerator[tuple[Partition, Sequence[Record]], None]:
             return LogReader(connection, starts, ends).chunks()
 
         async def proved(projection: Projection) -> Report:
@@ -285,6 +276,7 @@ def of_brokers(broker: str, dsn: str, topic_names: Callable[[str], str]) -> Sett
         "ACTIVITY_KAFKA__TOPICS": ",".join(f"{t}={topic_names(t)}" for t in REGISTRY.topics),
         "ACTIVITY_KAFKA__DEAD_LETTER_TOPIC": topic_names("activity.dead-letters"),
         "ACTIVITY_POSTGRES__DSN": dsn,
+        "ACTIVITY_KAFKA__SESSION_TIMEOUT": str(QUICK["session_timeout"]),
         "ACTIVITY_HTTP__ENABLED": "false",
         "ACTIVITY_WORKER__FLUSH_INTERVAL": "0.2",
     }

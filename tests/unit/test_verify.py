@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ingest.contract import ClientSeen, LiveEnded
+from ingest.contract import ClientSeen, LiveEnded, UserActive
 from ingest.errors import Misconfigured
 from ingest.kafka.deadletters import ORIGIN
 from ingest.record import LOG_APPEND_TIME, Partition
@@ -16,6 +16,7 @@ from ingest.registry import load
 from ingest.verify import Proof, Report, Subject, Terms, verify
 from ingest.verify.compare import column_names
 from ingest.verify.letters import parsed
+from ingest.verify.shares import Share, resident
 from tests.strategies import LIMITS, PlainRecord, event
 from tests.toldlog import LETTERS, Kafka, letter
 
@@ -384,6 +385,53 @@ def test_column_names_are_read_from_the_statement() -> None:
     assert column_names(text) == ["a", "b", "d", "e", "g"]
 
 
+class Filling:
+    """Memory that grows with each look, until it was too much for the first time."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks, self.peaks = looks, 0
+
+    def __call__(self) -> int:
+        self.looks -= 1
+        if self.looks == 0:
+            self.peaks += 1
+            return 1_000
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts"),
+    [
+        ((A, B), (0, 0, 0)),
+        ((A, ("b", at(8), at(7))), (0, 0, 1)),
+        ((A,), (1, 0, 0)),
+        ((A, B, ("c", at(1), at(1))), (0, 1, 0)),
+    ],
+)
+def test_a_log_too_large_for_memory_is_proved_in_several_passes(
+    rows: Sequence[tuple[Any, ...]], counts: tuple[int, int, int]
+) -> None:
+    memory, many = Filling(2), [(f"k{n}", at(3), at(3)) for n in range(20)]
+    kafka = log(*TWO, *(seen(key, time) for key, time, _ in many), b"{}", letters=[letter(23, "invalid")])
+    kafka.arriving = [PlainRecord(seen("k7", at(4)), "activity.client")]
+    found = report(kafka, *rows, *many, memory=memory, memory_limit=999)
+    assert memory.peaks == 1
+    assert (found.events, found.optional, found.keys, found.lost) == (23, 1, {"client_activity": 22}, 0)
+    (table,) = found.tables
+    assert (table.missing, table.extra, table.unequal) == counts
+
+
+def test_each_event_goes_to_every_share_that_has_a_row_of_it() -> None:
+    about = subject("streaks")
+    decoder, options = about.decoder, about.options
+    values = [event(UserActive, at(9), user_id=f"u{n}") for n in range(50)]
+    events = decoder.decode_all([PlainRecord(value) for value in values], NOW).events
+    shares = [Share(lambda: about.projection.reference(options), n, 3) for n in range(3)]
+    parts = [share.events(events) for share in shares]
+    assert sorted(e.data.user_id for part in parts for e in part) == sorted(e.data.user_id for e in events)
+    assert all(parts)
+
+
 def test_rows_made_under_other_pinned_settings_are_not_judged() -> None:
     about, kafka = subject("user_activity"), log(topic="activity.user")
 
@@ -397,3 +445,7 @@ def test_rows_made_under_other_pinned_settings_are_not_judged() -> None:
     ) as error:
         verdict("60")
     assert error.value.mend == "set ACTIVITY_USER_ACTIVITY__ACTIVITY_THROTTLE=60"
+
+
+def test_the_memory_of_this_process_is_known() -> None:
+    assert resident() > 10_000_000
