@@ -4,6 +4,8 @@
 create table if not exists live_activity (
     user_id text collate "C",
     session_id text collate "C",
+    -- Not unique: a_b + c and a + b_c spell the same.
+    id text,
     activity_type text,
     content_id text,
     content_title text,
@@ -22,16 +24,16 @@ create table if not exists live_activity (
     is_active boolean not null,
     primary key (user_id, session_id)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
--- The id is not unique: a_b + c and a + b_c spell the same.
 alter table live_activity
-    add column if not exists id text generated always as ('live_' || user_id || '_' || session_id) stored,
+    add column if not exists id text,
     add column if not exists heartbeat_time timestamptz,
     add column if not exists heartbeat_source text collate "C",
     add column if not exists heartbeat_id text collate "C",
     add column if not exists ended_time timestamptz;
 -- Sessions that were here before this service have no µs times: their milliseconds are the best known.
 update live_activity
-set heartbeat_time = to_timestamp(last_heartbeat / 1000.0), heartbeat_source = '', heartbeat_id = ''
+set id = 'live_' || user_id || '_' || session_id,
+    heartbeat_time = to_timestamp(last_heartbeat / 1000.0), heartbeat_source = '', heartbeat_id = ''
 where heartbeat_time is null;
 -- Ten minutes of heartbeats share a slot: the index serves "active since", and updates stay HOT.
 alter table live_activity
@@ -104,12 +106,12 @@ new as (
             o.device_type, o.country) collate "C")
 )
 insert into live_activity as t (
-    user_id, session_id, started_at, last_heartbeat, created_at, updated_at, is_active, ended_time,
+    user_id, session_id, id, started_at, last_heartbeat, created_at, updated_at, is_active, ended_time,
     heartbeat_time, heartbeat_source, heartbeat_id, activity_type, content_id, content_title, content_type,
     season_number, episode_number, current_position, duration, quality, device_type, country
 )
 select
-    n.user_id, n.session_id, activity_epoch_ms(n.started), activity_epoch_ms(n.latest), c.now_ms, c.now_ms,
+    n.user_id, n.session_id, 'live_' || n.user_id || '_' || n.session_id, activity_epoch_ms(n.started), activity_epoch_ms(n.latest), c.now_ms, c.now_ms,
     coalesce(n.heartbeat_time > greatest(n.ended_time, c.cutoff), false), n.ended_time,
     n.heartbeat_time, n.heartbeat_source, n.heartbeat_id,
     n.activity_type, n.content_id, n.content_title, n.content_type,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -47,7 +47,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-def absent(what: str, reason: str) -> None:
+def absent(what: str, reason: str) -> NoReturn:
     """Skip, or fail where ACTIVITY_TEST_REQUIRE says that `what` must be there."""
     if what in REQUIRED:
         pytest.fail(f"{what} is required: {reason}")

@@ -18,6 +18,7 @@ from ingest.migrate import check, migrate
 from ingest.postgres import PostgresSink
 from ingest.postgres.leases import Lease, with_lease
 from ingest.settings import PostgresSettings
+from tests.conftest import absent
 from tests.integration.postgres_tools import FILES, SHOP, SHOP_PROJECTION, flush, opened, progress, sql
 
 pytestmark = pytest.mark.integration
@@ -26,8 +27,9 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def pooled_dsn(postgres_dsn: str, tmp_path: Path) -> Iterator[str]:
     """The same database behind a pgbouncer of its own."""
-    if not (program := shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")):
-        pytest.skip("pgbouncer is not installed: Debian packages it as pgbouncer")
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        absent("pgbouncer", "pgbouncer is not installed: Debian packages it as pgbouncer")
     url = urlsplit(postgres_dsn)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
