@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from ingest.batch import Batch, Flush
+from ingest.brake import Brake
 from ingest.committer import Committer
 from ingest.contract import Decoder
 from ingest.errors import LostOffsets, Unavailable
@@ -64,7 +65,7 @@ class Worker:
         self._committer = Committer(projection.name, self._ledger, source, metrics, COMMIT_AGAIN_AFTER)
         self._slot_freed = asyncio.Event()
         self._failure: BaseException | None = None
-        self._paused_since: float | None = None
+        self._brake = Brake(projection.name, source, metrics, monotonic)
         self.last_turn = monotonic()
         self.last_flush: datetime | None = None
         self._last_write = monotonic()
@@ -115,9 +116,9 @@ class Worker:
     async def _turn(self) -> None:
         self.last_turn = self._monotonic()
         if self._blocked and not await self._wait_for_slot():
-            self._pause()
+            self._brake.on()
         elif not self._blocked:
-            self._resume()
+            self._brake.off()
         else:
             return
         try:
@@ -251,22 +252,6 @@ class Worker:
             return False
         self._flush_if_due()
         return True
-
-    def _pause(self) -> None:
-        now = self._monotonic()
-        if self._paused_since is None:
-            self._source.pause()
-            log.warning("paused: Postgres takes no more", projection=self.projection.name)
-        else:
-            self.metrics.paused(now - self._paused_since)
-        self._paused_since = now
-
-    def _resume(self) -> None:
-        if self._paused_since is not None:
-            self.metrics.paused(self._monotonic() - self._paused_since)
-            self._paused_since = None
-            self._source.resume()
-            log.info("resumed", projection=self.projection.name)
 
     async def _keep_time(self) -> None:
         """Flushes on time even while a poll is held up, and tells the database of idleness."""

@@ -135,6 +135,8 @@ class KafkaDeadLetters:
 
         Raises Misconfigured where the topic does not exist or is forbidden, else Unavailable.
         """
+        if not rejects:
+            return
         failed_at = self._now()
         letters = [letter(reject, projection, failed_at, self._version) for reject in rejects]
         async with self._turn:

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ingest.errors import IngestError
+from ingest.errors import IngestError, Unavailable
 from ingest.kafka.client import Connection
 from ingest.kafka.faults import fault
 from ingest.kafka.producer import Compression, Headers, Producer
@@ -48,6 +49,7 @@ class Publisher:
         self._producer = Producer(connection, topics, batch_bytes=batch_bytes, compression=compression)
         self._on_failed, self._linger = on_failed, linger
         self._filling: dict[Partition, Filling] = {}
+        self._turns: defaultdict[Partition, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._handing: set[asyncio.Task[None]] = set()
         self._outstanding: set[asyncio.Future[Any]] = set()
         self._lingering: asyncio.Task[None] | None = None
@@ -99,9 +101,13 @@ class Publisher:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.flush()
-        lingering.cancel()
-        await asyncio.gather(lingering, return_exceptions=True)
+        for task in (lingering, *self._handing):
+            task.cancel()
+        await asyncio.gather(lingering, *self._handing, return_exceptions=True)
         await self._producer.stop(1.0)
+        for partition, filling in self._filling.items():
+            self._fail(filling, Unavailable(f"sending to {partition.topic}: no time was left", "kafka"))
+        self._filling.clear()
 
     def _open(self, partition: Partition) -> Filling:
         filling = Filling(self._producer.batch(), asyncio.get_running_loop().time())
@@ -110,9 +116,13 @@ class Publisher:
 
     async def _hand_over(self, full: Filling, partition: Partition) -> None:
         try:
-            handed = await self._producer.hand_over(full.batch, *partition)
-        except IngestError as error:
-            self._fail(full, error)
+            # One at a time: the client lets a later batch pass, and then takes the earlier one to be late.
+            async with self._turns[partition]:
+                handed = await self._producer.hand_over(full.batch, *partition)
+        except BaseException as error:
+            self._fail(full, fault(error, f"sending to {partition.topic}"))
+            if not isinstance(error, IngestError):
+                raise
             return
         self._outstanding.add(handed)
         handed.add_done_callback(lambda done: self._settled(done, full, partition))
@@ -134,7 +144,7 @@ class Publisher:
             await asyncio.sleep(self._linger)
             due = asyncio.get_running_loop().time() - self._linger
             for partition, filling in list(self._filling.items()):
-                if filling.opened_at <= due and self._filling.get(partition) is filling:
+                if filling.opened_at <= due and not self._turns[partition].locked():
                     del self._filling[partition]
                     handing = asyncio.create_task(self._hand_over(filling, partition))
                     self._handing.add(handing)

@@ -32,7 +32,7 @@ from tests.servers import kill
 
 T = TypeVar("T")
 
-PATIENCE = 90.0  # seconds; only a test that fails ever waits so long
+PATIENCE = 60.0  # seconds; only a test that fails ever waits so long
 LOOK = 0.02
 PREFIX = "activity_ingest_"
 LOGICAL = ("activity.client", "activity.user", "activity.live")
@@ -216,7 +216,9 @@ class World:
         """Runs a command to its end."""
         command = [sys.executable, "-m", "ingest", *arguments]
         environment = self.environment(variables)
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
+        )
 
     def json(self, *arguments: str, **variables: str) -> Any:
         """What a command with --json answers; it must succeed."""

@@ -195,7 +195,21 @@ async def test_a_publisher_carries_tens_of_thousands_of_events_a_second(broker: 
             await publisher.send(topic, b"user %d" % (number % 1000), value)
         await publisher.flush()
         rate = 40_000 / (time.perf_counter() - started)
+        assert (publisher.acknowledged, publisher.failed) == (40_000, 0)
     assert rate > 20_000, f"{rate:,.0f} a second"
+
+
+async def test_what_a_stop_leaves_no_time_for_is_reported(broker: str, topic: str) -> None:
+    connection = reach(broker)
+    await made(connection, topic)
+    failed: list[object] = []
+    publisher = Publisher(connection, [topic], on_failed=lambda tags, error: failed.extend(tags), linger=60)
+    await publisher.start()
+    for number in range(10):
+        await publisher.send(topic, b"k", b"v", tag=number)
+    await publisher.stop(0)
+    assert sorted(failed, key=str) == list(range(10)) or publisher.acknowledged == 10
+    assert publisher.acknowledged + publisher.failed == 10
 
 
 async def test_nothing_is_published_to_a_missing_topic(broker: str, topic: str) -> None:

@@ -54,7 +54,9 @@ class SlowDatabase:
 
 
 async def interleave(
-    writers: list[Callable[[Lane], Coroutine[Any, Any, None]]], turns: int, blocked: Callable[[], Awaitable[int]]
+    writers: list[Callable[[Lane], Coroutine[Any, Any, None]]],
+    turns: int,
+    blocked: Callable[[], Awaitable[int]],
 ) -> None:
     """Runs the writers; the bits of `turns` say whose statement is next wherever there is a choice.
 

@@ -310,6 +310,27 @@ def test_letters_that_are_gone_are_not_held_against_anyone() -> None:
         assert any("oldest records" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("sent", "letters_gone", "verdict"),
+    [
+        (at(6), True, "equal"),  # an hour ahead of its stamp: whoever read it at once has rejected it
+        (at(7), True, "differs"),
+        (at(6), False, "differs"),
+    ],
+)
+def test_without_letters_a_producers_stamp_tells_what_may_have_been_rejected(
+    sent: datetime, letters_gone: bool, verdict: str
+) -> None:
+    kafka = Kafka(firsts={Partition(LETTERS, 0): 7 if letters_gone else 0})
+    kafka.skip(LETTERS, 7)
+    early = PlainRecord(seen("a", at(7)), timestamp=int(sent.timestamp() * 1000))
+    kafka.append(
+        "activity.client", PlainRecord(seen("a", at(9)), timestamp=int(at(9).timestamp() * 1000)), early
+    )
+    assert report(kafka, ("a", at(9), at(9))).verdict == verdict
+    assert report(kafka, ("a", at(9), at(7))).verdict == "equal"
+
+
 def test_a_record_that_was_rejected_but_is_valid_now_must_be_in_the_row() -> None:
     found = report(log(*TWO, letters=[letter(2, "invalid")]), ("a", at(9), at(9)), B)
     assert found.verdict == "differs"
@@ -326,9 +347,16 @@ def test_without_a_dead_letter_topic_every_reject_is_lost() -> None:
 def test_what_came_meanwhile_may_be_in_the_row_or_not(row: tuple[Any, ...]) -> None:
     kafka = log(*TWO)
     kafka.arriving = [PlainRecord(seen("a", at(h)), "activity.client") for h in (10, 11)]
-    found = report(kafka, row, B)
+    found = report(kafka, row, B, progress=3)
     assert (found.verdict, found.proof, found.optional) == ("equal", Proof.EQUALITY, 2)
     assert "2 records came meanwhile" in found.why
+
+
+def test_what_came_meanwhile_may_have_been_judged_by_another_clock() -> None:
+    for stamped in (0, LOG_APPEND_TIME):
+        kafka, stamp = log(*TWO), int(NOW.timestamp() * 1000)
+        kafka.arriving = [PlainRecord(AHEAD, "activity.client", timestamp=stamp, timestamp_type=stamped)]
+        assert report(kafka, WITH_IT, B, progress=3).verdict == "equal"
 
 
 def test_what_came_meanwhile_must_be_in_the_row_where_it_is_known_to_be_durable() -> None:
@@ -411,14 +439,16 @@ class Filling:
 def test_a_log_too_large_for_memory_is_proved_in_several_passes(
     rows: Sequence[tuple[Any, ...]], counts: tuple[int, int, int]
 ) -> None:
-    memory, many = Filling(2), [(f"k{n}", at(3), at(3)) for n in range(20)]
-    kafka = log(*TWO, *(seen(key, time) for key, time, _ in many), b"{}", letters=[letter(23, "invalid")])
-    kafka.arriving = [PlainRecord(seen("k7", at(4)), "activity.client")]
-    found = report(kafka, *rows, *many, memory=memory, memory_limit=999)
+    memory, many = Filling(2), [f"k{n}" for n in range(20)]
+    kafka = log(*TWO, *(seen(key, at(3)) for key in many), b"{}", letters=[letter(23, "invalid")])
+    kafka.arriving = [PlainRecord(seen(key, at(4)), "activity.client") for key in many]
+    found = report(
+        kafka, *rows, *((key, at(4), at(3)) for key in many), progress=24, memory=memory, memory_limit=999
+    )
     assert memory.peaks == 1
-    assert (found.events, found.optional, found.keys, found.lost) == (23, 1, {"client_activity": 22}, 0)
+    assert (found.events, found.optional, found.keys, found.lost) == (23, 20, {"client_activity": 22}, 0)
     (table,) = found.tables
-    assert (table.missing, table.extra, table.unequal) == counts
+    assert (table.missing, table.extra, table.unequal, table.bounded) == (*counts, 20)
 
 
 def test_each_event_goes_to_every_share_that_has_a_row_of_it() -> None:
@@ -430,6 +460,11 @@ def test_each_event_goes_to_every_share_that_has_a_row_of_it() -> None:
     parts = [share.events(events) for share in shares]
     assert sorted(e.data.user_id for part in parts for e in part) == sorted(e.data.user_id for e in events)
     assert all(parts)
+    rows: dict[Any, tuple[Any, ...]] = {(e.data.user_id, n): () for n, e in enumerate(events)}
+    assert sorted(key for share in shares for key in share.expected(rows)) == sorted(rows)
+    for share, part in zip(shares, parts, strict=True):
+        assert [user for user, _ in share.expected(rows)] == [e.data.user_id for e in part]
+        assert share.rows([(user, n) for user, n in rows]) == list(share.expected(rows))
 
 
 def test_rows_made_under_other_pinned_settings_are_not_judged() -> None:
