@@ -56,7 +56,9 @@ class Member:
         self.projection = projection
         self.topic = world.settings.kafka.topic(projection.topic)
         self.metrics = world.metrics.for_projection(projection.name)
-        self.source = KafkaSource(world.connection, group_of(projection.name), [self.topic])
+        self.source = KafkaSource(
+            world.connection, group_of(projection.name), [self.topic], self._listener()
+        )
         self.dead_letters = KafkaDeadLetters(
             world.connection, world.settings.kafka.dead_letter_topic, world.version
         )
@@ -87,7 +89,6 @@ class Member:
         self._interval, self._max_rows = settings.worker.flush_interval, settings.worker.max_rows
         self._patience = world.settings.kafka.rebalance_timeout + world.settings.kafka.request_timeout
         self._counted = {"fenced": 0, "truncated": 0}
-        self.source.listener = self._listener()
 
     async def start(self) -> None:
         """Connect. Raises Misconfigured or Unavailable."""

@@ -114,22 +114,14 @@ from streaks as s
 left join ingest_setting as d on d.projection = 'streaks' and d.name = 'default_timezone'
 cross join lateral activity_local_date(now(), coalesce(s.zone, d.value, 'UTC')) as today;
 
--- write daily (item, day)
--- Items that are new are counted by what their insert returns, never by reading the day again.
-with new_item as (
-    select n.user_id, n.activity_date, n.kind, n.item_id
-    from unnest($1::text[], $2::date[], $3::text[], $4::text[]) as n (user_id, activity_date, kind, item_id)
-    -- The limit keeps this a look-up per row: a join could be planned as a scan of the whole table.
-    left join lateral (
-        select true as known from daily_item as o
-        where o.user_id = n.user_id and o.activity_date = n.activity_date
-            and o.kind = n.kind and o.item_id = n.item_id limit 1
-    ) as o on true
-    where o.known is null
-),
-added as (
+-- write daily (item, day, span)
+-- Items that are new are counted by what their insert returns, never by reading the day again. An
+-- item that is there already costs no lock and no WAL; a day that is would cost both, so days that
+-- would not change are left out before ON CONFLICT.
+with added as (
     insert into daily_item (user_id, activity_date, kind, item_id)
-    select user_id, activity_date, kind, item_id from new_item
+    select user_id, activity_date, kind, item_id
+    from unnest($1::text[], $2::date[], $3::text[], $4::text[]) as n (user_id, activity_date, kind, item_id)
     order by user_id collate "C", activity_date, kind collate "C", item_id collate "C"
     on conflict do nothing
     returning user_id, activity_date, kind
@@ -139,15 +131,24 @@ solved as (
     from added where kind = 'S' group by user_id, activity_date
 ),
 day as (
-    select n.user_id, n.first_day + i as activity_date, bit_or(n.sources) as sources
-    from unnest($5::text[], $6::date[], $7::date[], $8::smallint[]) as n (user_id, first_day, last_day, sources)
+    select * from unnest($5::text[], $6::date[], $7::smallint[]) as n (user_id, activity_date, sources)
+),
+day_of_span as (
+    select distinct n.user_id, n.first_day + i as activity_date
+    from unnest($8::text[], $9::date[], $10::date[]) as n (user_id, first_day, last_day)
     cross join lateral generate_series(0, n.last_day - n.first_day) as i
-    group by n.user_id, n.first_day + i
+),
+active as (
+    select * from day
+    union all
+    select user_id, activity_date, 0 from day_of_span where (user_id, activity_date) not in (
+        select user_id, activity_date from day)
 )
 insert into daily_total as t (user_id, activity_date, problems_solved, sources)
 select d.user_id, d.activity_date, coalesce(s.problems, 0), d.sources
-from day as d
+from active as d
 left join solved as s on s.user_id = d.user_id and s.activity_date = d.activity_date
+-- The limit keeps this a look-up per row: a join could be planned as a scan of the whole table.
 left join lateral (
     select t.sources from daily_total as t
     where t.user_id = d.user_id and t.activity_date = d.activity_date limit 1
@@ -158,21 +159,28 @@ on conflict (user_id, activity_date) do update
 set problems_solved = t.problems_solved + excluded.problems_solved,
     sources = t.sources | excluded.sources;
 
--- lock streaks (day, streak)
--- Takes the row of every user whose runs are about to change, in key order; the next statement then
--- sees what other writers of these users have committed.
+-- lock streaks (day, span, streak)
+-- Makes or locks the row of every user whose runs are about to change, in key order; the next
+-- statement then sees what other writers of these users have committed. A new user's row is guessed
+-- to be one day long, which mostly spares that statement a second version of it. Where no day is
+-- new, only registers can change, and they do so here.
 with day as (
-    select distinct n.user_id
-    from unnest($1::text[], $2::date[], $3::date[], $4::smallint[]) as n (user_id, first_day, last_day, sources)
+    select n.user_id, max(n.last_day) as last_day
+    from (
+        select user_id, day, day from unnest($1::text[], $2::date[], $3::smallint[]) as d (user_id, day, sources)
+        union all
+        select * from unnest($4::text[], $5::date[], $6::date[]) as s
+    ) as n (user_id, first_day, last_day)
     where coalesce((
         select r.last_day from streak_run as r
         where r.user_id = n.user_id and r.first_day <= n.first_day
         order by r.first_day desc limit 1
     ) < n.last_day, true)
+    group by n.user_id
 ),
 streak as (
     select n.user_id, n.imported_max, n.zone_hour, n.zone
-    from unnest($5::text[], $6::integer[], $7::timestamptz[], $8::text[]) as n (user_id, imported_max, zone_hour, zone)
+    from unnest($7::text[], $8::integer[], $9::timestamptz[], $10::text[]) as n (user_id, imported_max, zone_hour, zone)
     left join lateral (
         select t.imported_max, t.zone_hour, t.zone from streaks as t where t.user_id = n.user_id limit 1
     ) as o on true
@@ -181,8 +189,9 @@ streak as (
         or n.zone_hour > coalesce(o.zone_hour, '-infinity')
         or (n.zone_hour = o.zone_hour and n.zone collate "C" > o.zone)
 )
-insert into streaks as t (user_id, max_streak, imported_max, zone_hour, zone)
-select coalesce(d.user_id, s.user_id), coalesce(s.imported_max, 0), coalesce(s.imported_max, 0), s.zone_hour, s.zone
+insert into streaks as t (user_id, last_activity_date, current_streak, max_streak, imported_max, zone_hour, zone)
+select coalesce(d.user_id, s.user_id), d.last_day, 1, greatest(s.imported_max, 1),
+    coalesce(s.imported_max, 0), s.zone_hour, s.zone
 from day as d
 full join streak as s on s.user_id = d.user_id
 order by coalesce(d.user_id, s.user_id) collate "C"
@@ -193,48 +202,38 @@ set max_streak = greatest(t.max_streak, excluded.imported_max),
     zone = case
         when t.zone_hour is null or excluded.zone_hour > t.zone_hour then excluded.zone
         when excluded.zone_hour = t.zone_hour then greatest(t.zone, excluded.zone)
-        else t.zone end;
+        else t.zone end
+where excluded.last_activity_date is null;
 
--- write streaks (day)
--- A new range of days swallows the runs it overlaps or touches and becomes one run with them.
+-- write streaks (day, span, streak)
+-- A new range of days swallows the runs it overlaps or touches and becomes one run with them. No
+-- more than one run in two days can begin inside a range, and one before it: hence the limit, which
+-- keeps a user of a thousand runs as cheap as one of a single run.
 with day as (
-    select distinct n.user_id, n.first_day, n.last_day
-    from unnest($1::text[], $2::date[], $3::date[], $4::smallint[]) as n (user_id, first_day, last_day, sources)
-    where coalesce((
-        select r.last_day from streak_run as r
-        where r.user_id = n.user_id and r.first_day <= n.first_day
-        order by r.first_day desc limit 1
-    ) < n.last_day, true)
-),
-neighbour as (
-    select distinct r.user_id, r.first_day, r.last_day
-    from day as n
-    cross join lateral (
-        (select p.user_id, p.first_day, p.last_day from streak_run as p
-            where p.user_id = n.user_id and p.first_day < n.first_day
-            order by p.first_day desc limit 1)
-        union all
-        (select f.user_id, f.first_day, f.last_day from streak_run as f
-            where f.user_id = n.user_id and f.first_day between n.first_day and n.last_day + 1)
-    ) as r
-    where r.last_day >= n.first_day - 1
-),
-piece as (
-    select user_id, first_day, last_day,
-        coalesce(first_day > 1 + max(last_day) over (
-            partition by user_id order by first_day, last_day
-            rows between unbounded preceding and 1 preceding
-        ), true) as starts
-    from (select * from day union all select * from neighbour) as p
-),
-island as (
-    select user_id, min(first_day) as first_day, max(last_day) as last_day
+    select n.user_id, least(n.first_day, r.first_day) as first_day, greatest(n.last_day, r.last_day) as last_day
     from (
-        select user_id, first_day, last_day,
-            count(*) filter (where starts) over (partition by user_id order by first_day, last_day) as number
-        from piece
-    ) as p
-    group by user_id, number
+        select user_id, day, day from unnest($1::text[], $2::date[], $3::smallint[]) as d (user_id, day, sources)
+        union all
+        select * from unnest($4::text[], $5::date[], $6::date[]) as s
+    ) as n (user_id, first_day, last_day)
+    cross join lateral (
+        select min(t.first_day) as first_day, max(t.last_day) as last_day,
+            bool_or(t.first_day <= n.first_day and t.last_day >= n.last_day) as known
+        from (
+            select r.first_day, r.last_day from streak_run as r
+            where r.user_id = n.user_id and r.first_day <= n.last_day + 1
+            order by r.first_day desc
+            limit (n.last_day - n.first_day) / 2 + 2
+        ) as t
+        where t.last_day >= n.first_day - 1
+    ) as r
+    where r.known is not true
+),
+island as materialized (
+    select user_id, lower(run) as first_day, upper(run) - 1 as last_day
+    from (
+        select user_id, unnest(range_agg(daterange(first_day, last_day, '[]'))) as run from day group by user_id
+    ) as i
 ),
 swallowed as (
     delete from streak_run as r using island as i
@@ -247,17 +246,31 @@ kept as (
     on conflict (user_id, first_day) do update set last_day = excluded.last_day
 ),
 latest as (
-    select distinct on (user_id) user_id, last_day, last_day - first_day + 1 as length,
-        max(last_day - first_day + 1) over (partition by user_id) as longest
-    from island
-    order by user_id, last_day desc
+    select user_id, max(last_day) as last_day, max(last_day) - max(first_day) + 1 as length,
+        max(last_day - first_day) + 1 as longest
+    from island group by user_id
 )
-update streaks as s
-set max_streak = greatest(s.max_streak, l.longest),
-    current_streak = case when l.last_day < s.last_activity_date then s.current_streak else l.length end,
-    last_activity_date = greatest(s.last_activity_date, l.last_day)
+update streaks as t
+set last_activity_date = greatest(t.last_activity_date, l.last_day),
+    current_streak = case when l.last_day < t.last_activity_date then t.current_streak else l.length end,
+    max_streak = greatest(t.max_streak, l.longest, n.imported_max),
+    imported_max = greatest(t.imported_max, n.imported_max),
+    zone_hour = greatest(t.zone_hour, n.zone_hour),
+    zone = case
+        when t.zone_hour is null or n.zone_hour > t.zone_hour then n.zone
+        when n.zone_hour = t.zone_hour then greatest(t.zone, n.zone collate "C")
+        else t.zone end
 from latest as l
-where s.user_id = l.user_id;
+left join unnest($7::text[], $8::integer[], $9::timestamptz[], $10::text[]) as n (user_id, imported_max, zone_hour, zone)
+    on n.user_id = l.user_id
+where t.user_id = l.user_id and (
+    l.last_day > coalesce(t.last_activity_date, '-infinity')
+    or (l.last_day = t.last_activity_date and l.length <> t.current_streak)
+    or greatest(l.longest, n.imported_max) > t.max_streak
+    or n.imported_max > t.imported_max
+    or n.zone_hour > coalesce(t.zone_hour, '-infinity')
+    or (n.zone_hour = t.zone_hour and n.zone collate "C" > t.zone)
+);
 
 -- verify daily_activity
 select user_id, activity_date, status, problems_solved, lesson_ids, sources,

@@ -4,12 +4,12 @@
 """
 
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import inspect
+from msgspec.structs import fields
 
 from ingest import registry
 from ingest.contract import KNOWN_EVENTS, Event
@@ -26,6 +26,7 @@ _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MADE = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _ALERT = re.compile(r"^ +- alert: (\w+)$(.*?)(?=^ +- alert: |\Z)", re.MULTILINE | re.DOTALL)
 LONGEST_CHOICE = 10
+LARGEST = 2**31 - 1
 
 
 class Block(NamedTuple):
@@ -67,18 +68,12 @@ def events() -> str:
 
 
 def _data(event: type[Event]) -> tuple[str, str, str]:
-    struct = inspect.type_info(next(f.type for f in _fields(event) if f.name == "data"))
+    struct = inspect.type_info(next(field.type for field in fields(event) if field.name == "data"))
     assert isinstance(struct, inspect.StructType)
     told = {f.name: (f"`{f.name}`{_allowed(f.type)}", f.required) for f in struct.fields}
     key = f"`{next(name for name in told if name in ('client_id', 'user_id'))}`"
     required = [said for said, needed in told.values() if needed]
     return key, ", ".join(required), ", ".join(said for said, needed in told.values() if not needed)
-
-
-def _fields(event: type[Event]) -> Iterable[Any]:
-    import msgspec
-
-    return msgspec.structs.fields(event)
 
 
 def _allowed(kind: Any) -> str:
@@ -88,7 +83,7 @@ def _allowed(kind: Any) -> str:
         case inspect.StrType():
             return f" (text, {kind.max_length})"
         case inspect.IntType():
-            return f" (whole number, {kind.ge or 0:,} to {kind.le:,})"
+            return " (whole number)" if kind.le == LARGEST else f" (whole number, {kind.ge} to {kind.le:,})"
         case inspect.DateType():
             return " (date)"
         case inspect.LiteralType() if len(kind.values) < LONGEST_CHOICE:
@@ -99,9 +94,7 @@ def _allowed(kind: Any) -> str:
 def failures() -> str:
     """What a worker does about each SQLSTATE."""
     rows = [(f"`{rule.code}`", rule.meaning, _reaction(rule)) for rule in RULES]
-    return table(
-        ("SQLSTATE", "meaning", "the worker"), *rows, ("other", DEFAULT.meaning, _reaction(DEFAULT))
-    )
+    return table(("SQLSTATE", "meaning", "the worker"), *rows, ("other", DEFAULT.meaning, _reaction(DEFAULT)))
 
 
 def _reaction(rule: Rule) -> str:
@@ -123,7 +116,10 @@ def kafka_failures() -> str:
 def settings() -> str:
     """Every variable, as `activity-ingest config --help` tells it."""
     options = [(p.name, p.options) for p in registry.load().projections.values()]
-    rows = [(f"`{v.name}`", v.allowed, f"`{v.default}`" if v.default else "", v.meaning) for v in describe(options)]
+    rows = [
+        (f"`{v.name}`", v.allowed, f"`{v.default}`" if v.default else "", v.meaning)
+        for v in describe(options)
+    ]
     return table(("variable", "allowed", "default", "meaning"), *rows)
 
 
@@ -164,4 +160,4 @@ def rewrite() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(rewrite())
+    rewrite()

@@ -1,16 +1,16 @@
 """Records that hurt, for any projection: made from the types of the events it folds.
 
-Nothing here knows a projection or an event type by name, so a new one is covered as it stands. What
-is drawn are small numbers that point into a few pools chosen for each example: that keeps drawing
-quick, and makes keys, times, ids and sources collide.
+Nothing here knows a projection or an event type by name, so a new one is covered as it stands.
+Hypothesis draws bytes and a `Tape` reads choices off them: that is quick, keeps every example
+different from the last, and shrinks to few events made of the first of each list below.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeVar
 
 import msgspec
 from hypothesis import strategies as st
@@ -19,6 +19,8 @@ from msgspec import inspect
 from ingest.contract import Event, Limits
 from ingest.projection import Projection
 
+T = TypeVar("T")
+MOST_RECORDS = 30
 NOW = datetime(2200, 1, 1, tzinfo=UTC)
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LIMITS = Limits(earliest_time=EARLIEST)
@@ -53,22 +55,21 @@ MOMENTS = tuple(
         ),
     )
 )
-STEPS = tuple(
-    timedelta(days=days) + small
-    for days in range(-4, 5)
-    for small in (
-        timedelta(0),
-        -MICROSECOND,
-        MICROSECOND,
-        timedelta(milliseconds=1),
-        timedelta(seconds=59, microseconds=999_999),
-        timedelta(minutes=5),
-        timedelta(minutes=60),
-        timedelta(hours=11, minutes=17),
-    )
+DAYS = (timedelta(0),) * 4 + tuple(timedelta(days=n) for n in (1, -1, 1, -1, 2, -2, 3, -3, 4, -4))
+SMALL = (
+    timedelta(0),
+    timedelta(0),
+    timedelta(0),
+    -MICROSECOND,
+    MICROSECOND,
+    timedelta(milliseconds=1),
+    timedelta(seconds=59, microseconds=999_999),
+    timedelta(minutes=5),
+    timedelta(minutes=60),
+    timedelta(hours=11, minutes=17),
 )
-SAME = (timedelta(0),) * 24
 OFFSETS = ("Z", "+00:00", "+05:30", "+05:45", "-03:30", "+14:00", "-12:00")
+ZONE_OF = {text: datetime.fromisoformat(f"2000-01-01T00:00:00{text}").tzinfo for text in OFFSETS}
 TAILS = ("", "", "", "000", "999")
 """Digits after the microseconds: they are cut off."""
 
@@ -129,46 +130,58 @@ TEXTS = (
     "long: 😀",
 )
 """Under `long: c` a field gets as many `c` as it takes."""
-TEXTS_IN_AN_EXAMPLE = 5
 
 
-class Pick(NamedTuple):
-    """Stands for a value until the example's pools are known."""
+class Tape:
+    """Choices read off bytes; once these are used up, always the first."""
 
-    of: str
-    index: int
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def __repr__(self) -> str:
+        return f"Tape({self._data.rstrip(bytes(1))!r})"
+
+    @property
+    def used_up(self) -> bool:
+        return self._at >= len(self._data)
+
+    def number(self, below: int) -> int:
+        """A number from 0 up to `below`, at most 256."""
+        byte = 0 if self.used_up else self._data[self._at]
+        self._at += 1
+        return byte % below
+
+    def choice(self, options: Sequence[T]) -> T:
+        return options[self.number(len(options))]
+
+    def one_in(self, n: int) -> bool:
+        return self.number(n) == n - 1
+
+    def shuffled(self, items: Sequence[T]) -> list[T]:
+        rest = list(items)
+        return [rest.pop(self.number(len(rest))) for _ in items]
+
+    def chunks(self, items: Sequence[T], most: int = 5) -> list[Sequence[T]]:
+        """`items` cut into 1 to `most` parts, some of them perhaps empty."""
+        cuts = sorted(self.number(len(items) + 1) for _ in range(self.number(most)))
+        return [items[a:b] for a, b in pairwise([0, *cuts, len(items)])]
+
+    def parted(self, items: Sequence[T]) -> tuple[list[T], list[T]]:
+        """Each item on one of two sides."""
+        sides: tuple[list[T], list[T]] = ([], [])
+        for item in items:
+            sides[self.number(2)].append(item)
+        return sides
 
 
-class Pools(NamedTuple):
-    """What one example chooses from."""
-
-    moments: Sequence[datetime]
-    texts: Sequence[str]
-    zones: Sequence[str]
-
-    def text(self, index: int, most: int) -> str:
-        text = self.texts[index % len(self.texts)]
-        return text[6] * most if text.startswith("long: ") else text[:most]
+tapes = st.builds(Tape, st.binary(min_size=100, max_size=100))
+"""Choices about what to do with the records of an example."""
 
 
-class Moment(NamedTuple):
-    """A time as drawn: how far from which of the example's moments, and how it is spelled."""
-
-    index: int
-    step: timedelta
-    offset: str
-    tail: str
-
-    def time(self, pools: Pools) -> datetime:
-        time = pools.moments[self.index % len(pools.moments)] + self.step
-        return min(max(time, EARLIEST), NOW)
-
-    def spelled(self, pools: Pools) -> str:
-        sign = -1 if self.offset.startswith("-") else 1
-        hours, _, minutes = "0:0" if self.offset == "Z" else self.offset[1:].partition(":")
-        zone = timezone(sign * timedelta(hours=int(hours), minutes=int(minutes)))
-        text = self.time(pools).astimezone(zone).isoformat(timespec="microseconds")
-        return f"{text[:26]}{self.tail}{self.offset}"
+def logs(projection: Projection, catalogue: Mapping[str, str]) -> st.SearchStrategy[list[PlainRecord]]:
+    """What a topic may hold: mostly events of `projection`, some that it skips or must reject."""
+    data = st.one_of([st.binary(max_size=60), *[st.binary(min_size=160, max_size=480)] * 3])
+    return data.map(lambda drawn: _log(projection, catalogue, Tape(drawn)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,207 +198,162 @@ class PlainRecord:
     headers: Sequence[tuple[str, bytes | None]] = field(default_factory=list)
 
 
-class Twin(NamedTuple):
-    """An event that claims the identity and time of an earlier one, with another value in one field."""
-
-    back: int
-    place: int
-
-
-Spec: TypeAlias = tuple[str, Moment, int, int, Mapping[str, Any], bool]
-
-
-def logs(
-    projection: Projection, catalogue: Mapping[str, str], max_size: int = 30
-) -> st.SearchStrategy[list[PlainRecord]]:
-    """What a topic may hold: mostly events of `projection`, some that it skips or must reject."""
-    events = st.one_of([_spec(event) for event in projection.events])
-    strange = st.sampled_from(_strange(projection, catalogue))
-    # Strange ones and twins are rare enough to leave the tables full.
-    kinds = {11: strange, 10: _twins, 9: _twins}
-    entry = st.integers(0, 11).flatmap(lambda n: kinds.get(n, events))
-    few, many = st.lists(entry, max_size=6), st.lists(entry, min_size=8, max_size=max_size)
-    return st.builds(_log, st.just(projection.topic), _pools, st.one_of(few, many), st.integers(1, 3))
+def event(
+    kind: type[Event], time: datetime | str, id: str = "1", source: str = "/test", **data: Any
+) -> bytes:
+    """One event as it stands in a record's value."""
+    spelled = time if isinstance(time, str) else time.isoformat()
+    envelope = {"specversion": "1.0", "type": kind.type_name(), "id": id, "source": source, "time": spelled}
+    return msgspec.json.encode({**envelope, "data": data})
 
 
-_pools = st.builds(
-    Pools,
-    st.lists(st.sampled_from(MOMENTS), min_size=1, max_size=2),
-    st.lists(st.sampled_from(TEXTS), min_size=1, max_size=TEXTS_IN_AN_EXAMPLE, unique=True),
-    st.lists(st.sampled_from(ZONES), min_size=1, max_size=3, unique=True),
-)
-_twins = st.builds(Twin, st.integers(0, 3), st.integers(0, 11))
-_moments = st.builds(
-    Moment,
-    st.integers(0, 1),
-    st.sampled_from(SAME + STEPS),
-    st.sampled_from(OFFSETS),
-    st.sampled_from(TAILS),
-)
+class Scene:
+    """What the events of one example choose from: few enough to make them collide."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self._moments = [tape.choice(MOMENTS) for _ in range(1 + tape.number(2))]
+        self._texts = [tape.choice(TEXTS) for _ in range(1 + tape.number(5))]
+        self._zones = [tape.choice(ZONES) for _ in range(1 + tape.number(3))]
+
+    def text(self, most: int) -> str:
+        text = self._texts[min(self.tape.number(7), self.tape.number(7)) % len(self._texts)]
+        return text[6] * most if text.startswith("long: ") else text[:most]
+
+    def zone(self) -> str:
+        return self.tape.choice(self._zones)
+
+    def time(self) -> datetime:
+        days, small = self.tape.choice(DAYS), self.tape.choice(SMALL)
+        return min(max(self.tape.choice(self._moments) + days + small, EARLIEST), NOW)
+
+    def spelled(self, time: datetime) -> str:
+        offset = self.tape.choice(OFFSETS)
+        text = time.astimezone(ZONE_OF[offset]).isoformat(timespec="microseconds")
+        return text[:26] + self.tape.choice(TAILS) + offset
 
 
-def _log(
-    topic: str, pools: Pools, entries: Iterable[Spec | Twin | bytes | None], partitions: int
-) -> list[PlainRecord]:
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event before it is encoded; `time` is its spelling."""
+
+    kind: type[Event]
+    id: str
+    source: str
+    time: str
+    data: Mapping[str, Any]
+
+
+def _log(projection: Projection, catalogue: Mapping[str, str], tape: Tape) -> list[PlainRecord]:
+    scene = Scene(tape)
+    partitions = 1 + tape.number(3)
     records: list[PlainRecord] = []
-    specs: list[Spec] = []
-    for entry in entries:
-        if isinstance(entry, Twin):
-            entry = _twin(entry, specs)
-        if isinstance(entry, tuple):
-            specs.append(entry)
-        value, headers = _message(entry, pools) if isinstance(entry, tuple) else (entry, [])
+    drafts: list[Draft] = []
+    while not tape.used_up and len(records) < MOST_RECORDS:
+        value, headers = _next(projection, catalogue, scene, drafts)
         n = len(records)
-        place, offset = n % partitions, n // partitions
-        records.append(PlainRecord(value, topic, place, offset, timestamp_type=n % 2, headers=headers))
+        where = (projection.topic, n % partitions, n // partitions)
+        records.append(PlainRecord(value, *where, timestamp_type=n % 2, headers=headers))
     return records
 
 
-def _twin(twin: Twin, specs: Sequence[Spec]) -> Spec | None:
-    if not specs:
-        return None
-    event_type, *identity, data, binary = specs[-1 - twin.back % len(specs)]
-    others = [spec for spec in specs if spec[0] == event_type]
-    other = others[twin.place % len(others)][-2]
-    name = sorted(data.keys() | other.keys())[twin.place % len(data.keys() | other.keys())]
-    changed = {k: v for k, v in data.items() if k != name} | ({name: other[name]} if name in other else {})
-    return (event_type, *identity, changed, binary)  # type: ignore[return-value]
+def _next(
+    projection: Projection, catalogue: Mapping[str, str], scene: Scene, drafts: list[Draft]
+) -> tuple[bytes | None, Sequence[tuple[str, bytes | None]]]:
+    what = scene.tape.number(12)
+    if what == 11:
+        return scene.tape.choice(_strange(projection, catalogue)), []
+    draft = _twin(scene.tape, drafts) if what >= 9 and drafts else _draft(scene, projection.events)
+    drafts.append(draft)
+    attributes = {"id": draft.id, "source": draft.source, "type": draft.kind.type_name(), "time": draft.time}
+    if scene.tape.one_in(10):
+        headers = {**attributes, "specversion": "1.0"}
+        return msgspec.json.encode(draft.data), [(f"ce_{n}", v.encode()) for n, v in headers.items()]
+    return msgspec.json.encode({"specversion": "1.0", **attributes, "data": draft.data}), []
 
 
-def _message(spec: Spec, pools: Pools) -> tuple[bytes, list[tuple[str, bytes | None]]]:
-    event_type, moment, id_index, source_index, data, binary = spec
-    attributes = {
-        "specversion": "1.0",
-        "id": pools.text(id_index, 128),
-        "source": pools.text(source_index, 255),
-        "type": event_type,
-        "time": moment.spelled(pools),
-    }
-    body = {name: _resolved(value, pools, moment) for name, value in data.items()}
-    if binary:
-        return msgspec.json.encode(body), [(f"ce_{n}", v.encode()) for n, v in attributes.items()]
-    return msgspec.json.encode({**attributes, "data": body}), []
+def _draft(scene: Scene, kinds: Sequence[type[Event]]) -> Draft:
+    kind, time = scene.tape.choice(kinds), scene.time()
+    data = _value(scene, time, "data", _data_type(kind))
+    return Draft(kind, scene.text(128), scene.text(255), scene.spelled(time), data)
 
 
-def _resolved(value: Any, pools: Pools, moment: Moment) -> Any:
-    if isinstance(value, Pick):
-        if value.of == "zone":
-            return pools.zones[value.index % len(pools.zones)]
-        if value.of == "date":
-            return (moment.time(pools).date() - timedelta(days=value.index)).isoformat()
-        return pools.text(value.index, int(value.of))
-    if isinstance(value, Moment):
-        return value.spelled(pools)
-    if isinstance(value, dict):
-        return {name: _resolved(part, pools, moment) for name, part in value.items()}
-    return [_resolved(part, pools, moment) for part in value] if isinstance(value, list) else value
+def _twin(tape: Tape, drafts: Sequence[Draft]) -> Draft:
+    """An event that claims the identity and time of an earlier one, with another value in one field."""
+    draft = tape.choice(drafts[-4:])
+    other = tape.choice([d for d in drafts if d.kind is draft.kind])
+    name = tape.choice(sorted(draft.data.keys() | other.data.keys()))
+    kept = {key: value for key, value in draft.data.items() if key != name}
+    changed = {name: other.data[name]} if name in other.data else {}
+    return replace(draft, data=kept | changed)
 
 
-@lru_cache
-def _spec(event: type[Event]) -> st.SearchStrategy[Spec]:
-    info = inspect.type_info(event)
+@cache
+def _data_type(kind: type[Event]) -> inspect.Type:
+    info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
-    data = next(f.type for f in info.fields if f.name == "data")
-    # Few ids and sources: equal ids from two sources, and one identity with two contents, must occur.
-    few = st.integers(0, 2)
-    return st.tuples(st.just(event.type_name()), _moments, few, few, _values("data", data), _seldom)
+    return next(f.type for f in info.fields if f.name == "data")
 
 
-_skewed = st.sampled_from((0, 0, 0, 1, 1, 2, 3, 4))  # a few entities get most of the events
-_seldom = st.integers(0, 9).map(lambda n: n == 9)
-
-
-def _struct(kind: inspect.StructType) -> st.SearchStrategy[Any]:
-    required = {f.encode_name: _values(f.name, f.type) for f in kind.fields if f.required}
-    optional = {f.encode_name: _values(f.name, f.type) for f in kind.fields if not f.required}
-    return st.fixed_dictionaries(required, optional=optional)
-
-
-def _values(name: str, kind: inspect.Type) -> st.SearchStrategy[Any]:
-    """Values of a field, by its type. A new kind of field needs a line here, and nothing else."""
+def _value(scene: Scene, time: datetime, name: str, kind: inspect.Type) -> Any:
+    """A value of a field, by its type. A new kind of field needs a line here, and nothing else."""
+    tape = scene.tape
     match kind:
-        case inspect.StructType():
-            return _struct(kind)
+        case inspect.StructType(fields=fields):
+            present = [f for f in fields if f.required or tape.number(2)]
+            return {f.encode_name: _value(scene, time, f.name, f.type) for f in present}
         case inspect.UnionType(types=kinds):
-            return st.one_of([_values(name, k) for k in kinds])
+            return _value(scene, time, name, tape.choice(kinds))
         case inspect.NoneType():
-            return st.none()
-        case inspect.LiteralType(values=values) if "UTC" in values:
-            return st.builds(Pick, st.just("zone"), st.integers(0, 2))
+            return None
         case inspect.LiteralType(values=values):
-            return st.sampled_from(values)
+            return scene.zone() if "UTC" in values else tape.choice(values)
         case inspect.StrType(min_length=least, max_length=most):
-            text = st.builds(Pick, st.just(str(most or 100)), _skewed)
-            return text if least else st.one_of(st.just(""), text)
+            return "" if not least and tape.one_in(4) else scene.text(most or 100)
         case inspect.IntType(ge=least, le=most):
-            return _integers(least, most)
-        case inspect.FloatType(ge=least, le=most):
-            return st.floats(least, most, allow_nan=False, allow_infinity=False)
+            return tape.choice(_integers(least, most))
+        case inspect.FloatType():
+            return tape.choice((0.0, 0.5, -1.5, 1e-9, 1e15))
         case inspect.BoolType():
-            return st.booleans()
+            return bool(tape.number(2))
         case inspect.DateType():
-            return st.builds(Pick, st.just("date"), st.integers(0, 6))
+            return (time.date() - timedelta(days=tape.number(7))).isoformat()
         case inspect.DateTimeType():
-            return _moments
+            return scene.spelled(scene.time())
         case inspect.ListType(item_type=item):
-            return st.lists(_values(name, item), max_size=3)
+            return [_value(scene, time, name, item) for _ in range(tape.number(4))]
     raise NotImplementedError(f"no values for the field {name}: {kind}")
 
 
-def _integers(least: int | None, most: int | None) -> st.SearchStrategy[int]:
+@cache
+def _integers(least: int | None, most: int | None) -> Sequence[int]:
     """Few values, the limits among them; a limit in the ten thousands is a length, and costs as much."""
     low = least if least is not None else -(2**31)
     high = most if most is not None else 2**31 - 1
     some = {low, low + 1, *(n for n in (2, 3, 4, 5, 9, 100) if low <= n <= high)}
     if not 10_000 <= high <= 100_000:
         some.add(high)
-    return st.sampled_from(sorted(some))
+    return sorted(some)
 
 
-def _strange(projection: Projection, catalogue: Mapping[str, str]) -> list[bytes | None]:
+def _strange(projection: Projection, catalogue: Mapping[str, str]) -> Sequence[bytes | None]:
     """Records that nobody can read, that belong elsewhere, or that come too early or too late."""
-    mine = projection.events[0].type_name()
-    folded = {event.type_name() for event in projection.events}
-    event = partial(_envelope, projection.events[0])
+    mine = projection.events[0]
+    skipped = [n for n, home in catalogue.items() if home == projection.topic]
+    foreign = [n for n, home in catalogue.items() if home != projection.topic]
     return [
         None,
         b"",
         b"\xff",
         b"null",
         b'{"type":"',
-        event({}),
-        event({"time": (NOW + timedelta(days=1)).isoformat()}),
-        event({"time": (EARLIEST - MICROSECOND).isoformat()}),
-        event({"data": None}),
-        event({"id": "\0"}),
-        event({"type": "no.such"}),
-        b'{"specversion":"1.0","type":"' + mine.encode() + b'","id":"\\ud800"}',
-        *(event({"type": name}) for name in catalogue if name not in folded),
+        event(mine, MOMENTS[0]),
+        event(mine, NOW + timedelta(days=1)),
+        event(mine, EARLIEST - MICROSECOND),
+        event(mine, MOMENTS[0], id="\0"),
+        *(
+            event(mine, MOMENTS[0]).replace(mine.type_name().encode(), name.encode())
+            for name in ("no.such", *foreign[:2], *skipped)
+        ),
+        b'{"specversion":"1.0","type":"' + mine.type_name().encode() + b'","id":"\\ud800"}',
     ]
-
-
-def _envelope(event: type[Event], changes: Mapping[str, Any]) -> bytes:
-    complete = {"specversion": "1.0", "type": event.type_name(), "id": "1", "source": "s", "data": {}}
-    return msgspec.json.encode({**complete, "time": MOMENTS[0].isoformat(), **changes})
-
-
-def chunks(records: Sequence[PlainRecord], cuts: Iterable[int]) -> list[Sequence[PlainRecord]]:
-    """`records` cut at positions that may be doubled and lie anywhere."""
-    edges = [0, *sorted(cut % (len(records) + 1) for cut in cuts), len(records)]
-    return [records[a:b] for a, b in pairwise(edges)]
-
-
-cuts = st.lists(st.integers(0, 30), min_size=1, max_size=4)
-
-
-def event(
-    kind: type[Event],
-    time: datetime | str,
-    id: str = "1",
-    source: str = "/test",
-    **data: Any,
-) -> bytes:
-    """One event as it stands in a record's value."""
-    spelled = time if isinstance(time, str) else time.isoformat()
-    envelope = {"specversion": "1.0", "type": kind.type_name(), "id": id, "source": source, "time": spelled}
-    return msgspec.json.encode({**envelope, "data": data})

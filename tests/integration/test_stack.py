@@ -50,7 +50,7 @@ def test_both_servers_speak_their_protocol_and_only_on_loopback(embedded: stack.
     version = asyncio.run(query(embedded.postgres_dsn, "SHOW server_version_num"))
     assert int(str(version)) >= 180000
     assert asyncio.run(query(embedded.postgres_dsn, "SHOW listen_addresses")) == "127.0.0.1"
-    assert asyncio.run(topics(embedded.bootstrap_servers)) == []
+    asyncio.run(topics(embedded.bootstrap_servers))  # raises where nobody answers in Kafka's protocol
     assert embedded.bootstrap_servers.startswith("127.0.0.1:")
 
 
