@@ -11,7 +11,7 @@ from ingest.contract import ClientSeen
 from ingest.projection import Key, Options, Projection, Table
 
 
-class ClientActivity(Struct):
+class ClientActivity(Struct, gc=False):
     client_id: str
     last_seen: datetime
     created_at: datetime

@@ -28,6 +28,8 @@ from ingest.contract import (
 )
 from ingest.projection import Key, Options, Projection, Table, pinned
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 GENERAL, SESSION, LEARNING = 1, 2, 4
 SOURCES: dict[type[Event], int] = {UserActive: GENERAL, UserLoggedIn: SESSION, SessionRefreshed: SESSION}
 ITEMS: dict[type[Event], tuple[str, str]] = {
@@ -52,23 +54,30 @@ class StreakOptions(Options):
     daily_goal: int = pinned(3, "distinct problems; a day with as many solved is complete", ge=1, le=100_000)
 
 
-class Day(Struct):
-    """One day of activity, or the range of days that an import vouches for."""
+class Day(Struct, gc=False):
+    """A day on which the user did something; `sources` is the bits of what that was."""
+
+    user_id: str
+    activity_date: date
+    sources: int
+
+
+class Span(Struct, gc=False):
+    """Days that an import vouches for."""
 
     user_id: str
     first_day: date
     last_day: date
-    sources: int
 
 
-class Item(Struct):
+class Item(Struct, gc=False):
     user_id: str
     activity_date: date
     kind: str
     item_id: str
 
 
-class Streak(Struct):
+class Streak(Struct, gc=False):
     """What a user's streak row holds besides its runs: two registers, each a maximum."""
 
     user_id: str
@@ -77,20 +86,15 @@ class Streak(Struct):
     zone: str | None
 
 
-def _days(event: Any, options: StreakOptions) -> tuple[date, date]:
-    if type(event) is StreakImported:
-        last = event.data.last_activity_date
-        return last - timedelta(days=max(event.data.current_streak, 1) - 1), last
-    day = local_date(event.time, event.data.timezone or options.default_timezone)
-    return day, day
-
-
 def fold_days(rows: dict[Any, Day], events: Iterable[Any], options: StreakOptions) -> None:
+    default = options.default_timezone
     for event in events:
-        first, last = _days(event, options)
         kind = type(event)
-        sources = 0 if kind is StreakImported else SOURCES.get(kind, LEARNING)
-        key = (event.data.user_id, first, last)
+        if kind is StreakImported:
+            continue
+        data = event.data
+        sources = SOURCES.get(kind, LEARNING)
+        key = (data.user_id, local_date(event.time, data.timezone or default))
         row = rows.get(key)
         if row is None:
             rows[key] = Day(*key, sources)
@@ -98,29 +102,44 @@ def fold_days(rows: dict[Any, Day], events: Iterable[Any], options: StreakOption
             row.sources |= sources
 
 
+def fold_spans(rows: dict[Any, Span], events: Iterable[Any], options: StreakOptions) -> None:
+    for event in events:
+        if type(event) is StreakImported:
+            last = event.data.last_activity_date
+            first = last - timedelta(days=max(event.data.current_streak, 1) - 1)
+            rows[event.data.user_id, first, last] = Span(event.data.user_id, first, last)
+
+
 def fold_items(rows: dict[Any, Item], events: Iterable[Any], options: StreakOptions) -> None:
+    default = options.default_timezone
     for event in events:
         if item := ITEMS.get(type(event)):
             kind, field = item
-            key = (event.data.user_id, _days(event, options)[0], kind, getattr(event.data, field))
+            data = event.data
+            day = local_date(event.time, data.timezone or default)
+            key = (data.user_id, day, kind, getattr(data, field))
             if key not in rows:
                 rows[key] = Item(*key)
 
 
 def fold_streaks(rows: dict[str, Streak], events: Iterable[Any], options: StreakOptions) -> None:
     """Only events that name a zone, or bring an imported maximum, say anything here."""
+    hour = EPOCH
     for event in events:
-        data = event.data
+        data, time = event.data, event.time
         imported = data.max_streak if type(event) is StreakImported else 0
         if data.timezone is None and not imported:
             continue
         row = rows.get(data.user_id)
         if row is None:
             row = rows[data.user_id] = Streak(data.user_id, 0, None, None)
-        row.imported_max = max(row.imported_max, imported)
-        if data.timezone is None or (row.zone_hour and event.time < row.zone_hour):
+        if imported > row.imported_max:
+            row.imported_max = imported
+        if data.timezone is None:
             continue
-        hour = event.time.replace(minute=0, second=0, microsecond=0)
+        # Most events are of the same hour as the one before; rounding costs as much as all else here.
+        if time < hour or time - hour >= HOUR:
+            hour = time.replace(minute=0, second=0, microsecond=0)
         if row.zone_hour is None or (hour, data.timezone) > (row.zone_hour, row.zone):
             row.zone_hour, row.zone = hour, data.timezone
 
@@ -191,8 +210,9 @@ PROJECTION = Projection(
     topic="activity.user",
     events=(*SOURCES, *ITEMS, StreakImported),
     tables=(
+        Table(name="day", row=Day, fold=fold_days, key_size=2),
+        Table(name="span", row=Span, fold=fold_spans, key_size=3),
         Table(name="item", row=Item, fold=fold_items, key_size=4),
-        Table(name="day", row=Day, fold=fold_days, key_size=3),
         Table(name="streak", row=Streak, fold=fold_streaks),
     ),
     reference=Reference,

@@ -56,9 +56,7 @@ class Member:
         self.projection = projection
         self.topic = world.settings.kafka.topic(projection.topic)
         self.metrics = world.metrics.for_projection(projection.name)
-        self.source = KafkaSource(
-            world.connection, group_of(projection.name), [self.topic], self._listener()
-        )
+        self.source = KafkaSource(world.connection, group_of(projection.name), [self.topic], self._listener())
         self.dead_letters = KafkaDeadLetters(
             world.connection, world.settings.kafka.dead_letter_topic, world.version
         )

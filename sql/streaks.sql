@@ -114,14 +114,14 @@ from streaks as s
 left join ingest_setting as d on d.projection = 'streaks' and d.name = 'default_timezone'
 cross join lateral activity_local_date(now(), coalesce(s.zone, d.value, 'UTC')) as today;
 
--- write daily (item, day, span)
+-- write daily (day, span, item)
 -- Items that are new are counted by what their insert returns, never by reading the day again. An
 -- item that is there already costs no lock and no WAL; a day that is would cost both, so days that
 -- would not change are left out before ON CONFLICT.
 with added as (
     insert into daily_item (user_id, activity_date, kind, item_id)
     select user_id, activity_date, kind, item_id
-    from unnest($1::text[], $2::date[], $3::text[], $4::text[]) as n (user_id, activity_date, kind, item_id)
+    from unnest($7::text[], $8::date[], $9::text[], $10::text[]) as n (user_id, activity_date, kind, item_id)
     order by user_id collate "C", activity_date, kind collate "C", item_id collate "C"
     on conflict do nothing
     returning user_id, activity_date, kind
@@ -131,11 +131,11 @@ solved as (
     from added where kind = 'S' group by user_id, activity_date
 ),
 day as (
-    select * from unnest($5::text[], $6::date[], $7::smallint[]) as n (user_id, activity_date, sources)
+    select * from unnest($1::text[], $2::date[], $3::smallint[]) as n (user_id, activity_date, sources)
 ),
 day_of_span as (
     select distinct n.user_id, n.first_day + i as activity_date
-    from unnest($8::text[], $9::date[], $10::date[]) as n (user_id, first_day, last_day)
+    from unnest($4::text[], $5::date[], $6::date[]) as n (user_id, first_day, last_day)
     cross join lateral generate_series(0, n.last_day - n.first_day) as i
 ),
 active as (

@@ -11,6 +11,7 @@ from ingest.errors import IngestError
 from ingest.kafka.client import Connection
 from ingest.kafka.faults import bounded
 from ingest.kafka.internals import assignor, at_once, close, forget_failed_fetch, lighten
+from ingest.kafka.tolerant import tolerate
 from ingest.record import Offsets, Partition, Record
 
 FETCH_MAX_BYTES = 16 * 1024 * 1024
@@ -20,6 +21,7 @@ class Consumer:
     """One aiokafka consumer, from `open` to `close`. Methods on partitions that it lost do nothing."""
 
     def __init__(self, connection: Connection, arguments: Mapping[str, Any]) -> None:
+        tolerate()
         self._connection = connection
         self._client = AIOKafkaConsumer(**arguments)
 

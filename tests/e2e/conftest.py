@@ -9,6 +9,9 @@ import pytest
 from tests.conftest import Databases
 from tests.e2e.world import Process, World, own_world, shared_world
 
+PERIODS = ("FLUSH_INTERVAL", "SWEEP_INTERVAL", "GAUGE_INTERVAL", "IDLE_REFRESH")
+EAGER = {f"ACTIVITY_WORKER__{period}": "0.2" for period in PERIODS}
+
 
 def new_world(folder: Path, broker: str, dsn: str) -> World:
     suffix = secrets.token_hex(4)
@@ -54,5 +57,5 @@ def busy_world(
 @pytest.fixture(scope="module")
 def worker(busy_world: World) -> Iterator[Process]:
     """A worker in `busy_world` that runs for all tests of a file."""
-    with busy_world.running(ACTIVITY_WORKER__FLUSH_INTERVAL="0.2") as process:
+    with busy_world.running(**EAGER) as process:
         yield process.until_ready()

@@ -37,7 +37,13 @@ LOOK = 0.02
 PREFIX = "activity_ingest_"
 LOGICAL = ("activity.client", "activity.user", "activity.live")
 DEAD_LETTERS = "activity.dead-letters"
-PROJECTIONS = ("client_activity", "user_activity", "streaks", "live_activity")
+TOPIC_OF = {
+    "client_activity": "activity.client",
+    "user_activity": "activity.user",
+    "streaks": "activity.user",
+    "live_activity": "activity.live",
+}
+PROJECTIONS = tuple(TOPIC_OF)
 QUICK = {
     "ACTIVITY_HTTP__HOST": "127.0.0.1",
     "ACTIVITY_HTTP__PORT": "0",
@@ -289,8 +295,15 @@ class World:
 
     def committed(self, projection: str) -> Offsets:
         """What the projection's group has committed."""
-        topic = self.topics[registry.load().projections[projection].topic]
-        return asyncio.run(self._committed(group_of(projection), topic))
+        return asyncio.run(self._committed(group_of(projection), self.topics[TOPIC_OF[projection]]))
+
+    def until_read(self, projection: str, alive: Process) -> None:
+        """Returns once the group has committed all that is in its topic now."""
+        ends = self.ends(TOPIC_OF[projection])
+        wanted = {partition: end for partition, end in ends.items() if end}
+        alive.until(
+            lambda: self.committed(projection).items() >= wanted.items(), f"{projection} has read {wanted}"
+        )
 
     async def _committed(self, group: str, topic: str) -> Offsets:
         async with Lookup(self._connection) as lookup:

@@ -1,7 +1,7 @@
 """Two writers whose statements are sent to Postgres one at a time, in an order that is chosen."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,14 +55,14 @@ class SlowDatabase:
 
 async def interleave(
     writers: list[Callable[[Lane], Coroutine[Any, Any, None]]],
-    turns: int,
+    turns: Sequence[int],
     blocked: Callable[[], Awaitable[int]],
 ) -> None:
-    """Runs the writers; the bits of `turns` say whose statement is next wherever there is a choice.
+    """Runs the writers; `turns` say whose statement is next wherever there is a choice.
 
     `blocked` tells how many connections wait for a lock. Raises what a writer raises.
     """
-    changed = asyncio.Event()
+    changed, turn = asyncio.Event(), iter(turns)
     lanes = [Lane(changed) for _ in writers]
     tasks = [asyncio.ensure_future(writer(lane)) for writer, lane in zip(writers, lanes, strict=True)]
     for task in tasks:
@@ -85,8 +85,7 @@ async def interleave(
         while not all(task.done() for task in tasks):
             await settle()
             if ready := [lane for lane in lanes if lane.waiting]:
-                ready[turns % len(ready)].let_through()
-                turns >>= 1
+                ready[next(turn, 0) % len(ready)].let_through()
     finally:
         for task in tasks:
             task.cancel()

@@ -7,40 +7,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.harness import PROJECTIONS, REGISTRY, Bench, logs_of
-from tests.strategies import chunks, cuts
+from tests.strategies import Tape, tapes
 
 pytestmark = pytest.mark.law
 Benches = Callable[[str], Bench]
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)
-@given(data=st.data())
+@given(data=st.data(), tape=tapes)
 def test_split_any_chunking_of_the_records_ends_in_the_same_tables(
-    name: str, benches: Benches, data: st.DataObject
+    name: str, benches: Benches, data: st.DataObject, tape: Tape
 ) -> None:
     bench, records = benches(name), data.draw(logs_of(name))
-    parts = chunks(records, data.draw(cuts))
+    parts = tape.chunks(records)
     assert bench.after(*parts) == bench.after(records)
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)
-@given(data=st.data())
+@given(data=st.data(), tape=tapes)
 def test_order_any_permutation_of_the_records_ends_in_the_same_tables(
-    name: str, benches: Benches, data: st.DataObject
+    name: str, benches: Benches, data: st.DataObject, tape: Tape
 ) -> None:
     bench, records = benches(name), data.draw(logs_of(name))
-    shuffled = data.draw(st.permutations(records))
+    shuffled = tape.shuffled(records)
     expected = bench.after(records)
     assert bench.after(shuffled) == expected
-    assert bench.after(*chunks(shuffled, data.draw(cuts))) == expected
+    assert bench.after(*tape.chunks(shuffled)) == expected
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)
-@given(data=st.data())
-def test_replay_of_any_part_changes_nothing(name: str, benches: Benches, data: st.DataObject) -> None:
+@given(data=st.data(), tape=tapes)
+def test_replay_of_any_part_changes_nothing(
+    name: str, benches: Benches, data: st.DataObject, tape: Tape
+) -> None:
     bench, records = benches(name), data.draw(logs_of(name))
-    start, *ends = data.draw(cuts)
-    again = chunks(records, ends or [start])[start % 2]
+    again = tape.choice(tape.chunks(records))
     expected = bench.after(records)
     assert bench.after(records, again) == expected
     assert bench.after(again, again, records) == expected
@@ -48,26 +49,24 @@ def test_replay_of_any_part_changes_nothing(name: str, benches: Benches, data: s
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)
-@given(data=st.data())
+@given(data=st.data(), tape=tapes)
 def test_parity_writing_a_then_b_equals_writing_what_both_fold_to(
-    name: str, benches: Benches, data: st.DataObject
+    name: str, benches: Benches, data: st.DataObject, tape: Tape
 ) -> None:
     bench, records = benches(name), data.draw(logs_of(name))
-    mask = data.draw(st.lists(st.booleans(), min_size=len(records), max_size=len(records)))
-    a = [record for record, mine in zip(records, mask, strict=True) if mine]
-    b = [record for record, mine in zip(records, mask, strict=True) if not mine]
+    a, b = tape.parted(records)
     expected = bench.after([*a, *b])
     assert bench.after(a, b) == expected
     assert bench.after(b, a) == expected
 
 
 @pytest.mark.parametrize("name", [name for name in PROJECTIONS if REGISTRY.sql[name].sweeps])
-@given(data=st.data())
+@given(data=st.data(), tape=tapes)
 def test_sweeping_between_flushes_changes_only_what_depends_on_the_clock(
-    name: str, benches: Benches, data: st.DataObject
+    name: str, benches: Benches, data: st.DataObject, tape: Tape
 ) -> None:
     bench, records = benches(name), data.draw(logs_of(name))
-    parts = chunks(records, data.draw(cuts))
+    parts = tape.chunks(records)
     expected = bench.after(records)
 
     async def swept() -> list[tuple[str, str]]:

@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.harness import PROJECTIONS, Bench, logs_of
-from tests.strategies import chunks, cuts
+from tests.strategies import Tape, tapes
 
 pytestmark = pytest.mark.law
 Rows = Mapping[Any, tuple[Any, ...]]
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)
-@given(data=st.data())
+@given(data=st.data(), tape=tapes)
 def test_reference_the_tables_hold_what_the_reference_says(
-    name: str, benches: Callable[[str], Bench], data: st.DataObject
+    name: str, benches: Callable[[str], Bench], data: st.DataObject, tape: Tape
 ) -> None:
     bench, records = benches(name), data.draw(logs_of(name))
-    bench.after(*chunks(records, data.draw(cuts)))
+    bench.after(*tape.chunks(records))
     expected = bench.reference(bench.events(records)).rows()
     assert bench.sql.verifies.keys() == expected.keys()
     for section, rows in bench.run(bench.verified()).items():
@@ -28,14 +28,14 @@ def test_reference_the_tables_hold_what_the_reference_says(
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)
-@given(data=st.data())
+@given(data=st.data(), tape=tapes)
 def test_reference_of_some_events_lies_within_that_of_all(
-    name: str, benches: Callable[[str], Bench], data: st.DataObject
+    name: str, benches: Callable[[str], Bench], data: st.DataObject, tape: Tape
 ) -> None:
     """Verify relies on `within` where the log no longer holds everything."""
     bench, records = benches(name), data.draw(logs_of(name))
     events = bench.events(records)
-    few = events[: data.draw(st.integers(0, len(events)))]
+    few = events[: tape.number(len(events) + 1)]
     reference, less, more = bench.reference([]), bench.reference(few).rows(), bench.reference(events).rows()
     for section, rows in less.items():
         for key, row in rows.items():

@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.harness import Bench, logs_of
-from tests.strategies import chunks, cuts
+from tests.strategies import Tape, tapes
 
 pytestmark = pytest.mark.law
 
 DAY = timedelta(days=1)
 
 
-@given(data=st.data())
+@given(data=st.data(), tape=tapes)
 def test_runs_are_the_days_joined_and_streaks_follow_from_them(
-    benches: Callable[[str], Bench], data: st.DataObject
+    benches: Callable[[str], Bench], data: st.DataObject, tape: Tape
 ) -> None:
     bench, records = benches("streaks"), data.draw(logs_of("streaks"))
-    bench.after(*chunks(records, data.draw(cuts)))
+    bench.after(*tape.chunks(records))
     runs = by_user(bench, "select user_id, first_day, last_day from streak_run order by 1, 2")
     days = by_user(bench, "select user_id, activity_date from daily_total order by 1, 2")
     streaks = by_user(

@@ -9,29 +9,24 @@ from hypothesis import strategies as st
 from ingest.postgres import PostgresSink
 from tests.laws.harness import PROJECTIONS, Bench, logs_of
 from tests.laws.interleaving import WAITING_FOR_LOCKS, Lane, SlowDatabase, interleave
-from tests.strategies import chunks
+from tests.strategies import PlainRecord, Tape, tapes
 
 pytestmark = pytest.mark.law
 
-SHARES = ((True, False), (False, True), (True, True))
-"""To which of the two writers a record comes."""
-
 
 @pytest.mark.parametrize("name", PROJECTIONS)
-@given(data=st.data())
+@given(data=st.data(), tape=tapes)
 def test_two_writers_end_in_the_rows_of_all_their_events_without_a_deadlock(
-    name: str, benches: Callable[[str], Bench], data: st.DataObject
+    name: str, benches: Callable[[str], Bench], data: st.DataObject, tape: Tape
 ) -> None:
     bench, records = benches(name), data.draw(logs_of(name))
-    before = records[: data.draw(st.integers(0, len(records)))]
-    shares = data.draw(st.lists(st.sampled_from(SHARES), min_size=len(records), max_size=len(records)))
-    ways = []
-    for one in (0, 1):
-        share = [record for record, to in zip(records, shares, strict=True) if to[one]]
-        ways.append(
-            chunks(data.draw(st.permutations(share)), data.draw(st.lists(st.integers(0, 30), max_size=2)))
-        )
-    turns = int.from_bytes(data.draw(st.binary(min_size=8, max_size=8)))
+    before = records[: tape.number(len(records) + 1)]
+    shares: tuple[list[PlainRecord], ...] = ([], [])
+    for record in records:
+        for share in tape.choice((shares[:1], shares[1:], shares)):
+            share.append(record)
+    ways = [tape.chunks(tape.shuffled(share), most=3) for share in shares]
+    turns = [tape.number(2) for _ in range(60)]
     expected = bench.after(records)
 
     def writer(parts: list) -> Callable:
