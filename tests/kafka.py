@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from ingest.kafka import Connection, KafkaSource, Listener, Lookup, Topic, create_topics
 from ingest.ports import Polled
@@ -142,6 +143,32 @@ async def commits(connection: Connection, group: str, partitions: Sequence[Parti
     """What the group has committed, asked of the broker."""
     async with Lookup(connection) as lookup:
         return await lookup.committed(group, partitions)
+
+
+class RawName(str):
+    """A header name that is not UTF-8 on the wire."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff\xfename"
+
+
+def batch_bytes(values: Iterable[bytes], bad: Collection[int] = (), base: int = 0, codec: int = 0) -> bytes:
+    """A batch as it lies in the log; the records at the indexes `bad` have a header of a bad name."""
+    builder = _DefaultRecordBatchBuilderPy(
+        magic=2,
+        compression_type=codec,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=1_000_000,
+    )
+    for index, value in enumerate(values):
+        headers = [("good", b"1"), (RawName("bad"), b"2")] if index in bad else []
+        assert builder.append(index, 1_700_000_000_000, key=b"k", value=value, headers=headers)
+    built = bytearray(builder.build())
+    built[:8] = base.to_bytes(8, "big")  # the broker writes this, and the checksum leaves it out
+    return bytes(built)
 
 
 async def records_deleted(broker: str, partition: Partition, before: int) -> bool:

@@ -224,7 +224,7 @@ class _Scene:
         for kind, id in zip(SAMPLES, (CLIENT, best[0]["user_id"] if best else ""), strict=True):
             for answer in await show(database, self.registry, kind, id):
                 if answer.rows:
-                    found[f"{kind} {id} · {answer.section}"] = answer.rows[:3]
+                    found[f"{kind} {id} · {answer.projection} {answer.section}"] = answer.rows[:3]
         return found
 
     async def _keep_viewing(self, worker: WorkerProcess) -> None:

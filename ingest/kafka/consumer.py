@@ -10,8 +10,8 @@ from aiokafka.errors import IllegalStateError
 from ingest.errors import IngestError
 from ingest.kafka.client import Connection
 from ingest.kafka.faults import bounded
-from ingest.kafka.internals import assignor, at_once, close, forget_failed_fetch, lighten
-from ingest.kafka.tolerant import tolerate
+from ingest.kafka.fetched import adopt
+from ingest.kafka.internals import assignor, at_once, close, forget_failed_fetch
 from ingest.record import Offsets, Partition, Record
 
 FETCH_MAX_BYTES = 16 * 1024 * 1024
@@ -21,7 +21,6 @@ class Consumer:
     """One aiokafka consumer, from `open` to `close`. Methods on partitions that it lost do nothing."""
 
     def __init__(self, connection: Connection, arguments: Mapping[str, Any]) -> None:
-        tolerate()
         self._connection = connection
         self._client = AIOKafkaConsumer(**arguments)
 
@@ -36,6 +35,7 @@ class Consumer:
         except BaseException:
             await self.close(1.0)
             raise
+        adopt(self._client)
 
     async def close(self, seconds: float) -> bool:
         """Whether the brokers were told; after `seconds` the connections are cut."""
@@ -51,19 +51,24 @@ class Consumer:
         for partition, offset in starts.items():
             self.seek(partition, offset)
 
-    async def take(self, timeout_s: float, limit: int) -> dict[Partition, Sequence[Record]]:
-        """What has been fetched. Never to be cancelled; positions are to be mended where it raises."""
-        lighten(self._client)
+    async def take(
+        self, timeout_s: float, limit: int, only: Iterable[Partition] = ()
+    ) -> dict[Partition, Sequence[Record]]:
+        """What has been fetched, of all partitions or `only` some.
+
+        Never to be cancelled. Where it raises, positions have moved and are to be sought again.
+        """
+        wanted = [TopicPartition(*partition) for partition in only]
         try:
-            taken = await self._client.getmany(timeout_ms=round(timeout_s * 1000), max_records=limit)
+            taken = await self._client.getmany(*wanted, timeout_ms=round(timeout_s * 1000), max_records=limit)
         except Exception:
             forget_failed_fetch(self._client)
             raise
         return {Partition(*here): records for here, records in taken.items()}
 
-    def take_ready(self, limit: int) -> dict[Partition, Sequence[Record]]:
+    def take_ready(self, limit: int, only: Iterable[Partition] = ()) -> dict[Partition, Sequence[Record]]:
         """What is at hand. Not during a rebalance, when it would wait; else as `take`."""
-        return at_once(self.take(0, limit))
+        return at_once(self.take(0, limit, only))
 
     async def commit(self, offsets: Offsets) -> None:
         """Retries for ever: give it a limit and cancel it."""

@@ -8,12 +8,10 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaConnectionError
-from msgspec import Struct
 
 T = TypeVar("T")
 
@@ -43,34 +41,6 @@ def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
         return result
     coroutine.close()
     raise RuntimeError("this coroutine suspends")
-
-
-class Fetched(Struct, gc=False):
-    """A record with what `ingest.record.Record` asks for and no more."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    timestamp_type: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
-
-
-def _fetched(partition: tuple[str, int], record: Any) -> Fetched:
-    topic, number = partition
-    return Fetched(
-        topic, number, record.offset, record.timestamp, record.timestamp_type,
-        record.key, record.value, record.headers,
-    )  # fmt: skip
-
-
-def lighten(consumer: Any) -> None:
-    """Have the records that are at hand made as `Fetched`: a poll without that costs 1.6 times as much."""
-    for result in consumer._fetcher._records.values():
-        if type(result) is FetchResult and result.has_more():
-            result._partition_records._consumer_record = _fetched
 
 
 def forget_failed_fetch(consumer: Any) -> None:

@@ -22,6 +22,7 @@ log = structlog.get_logger()
 SILENCE = 10.0  # seconds, as all below
 PATIENCE = 3.0
 BETWEEN_BEGINNINGS = 5.0
+SINGLY = 10.0
 GRACE = 0.1
 
 
@@ -40,7 +41,8 @@ class KafkaSource:
         self._watch = Watch(SILENCE, 2 * settings.rebalance_timeout + settings.request_timeout)
         self._fetching: asyncio.Task[Polled] | None = None
         self._broken = False
-        self._opened_at = 0.0
+        self._opened_at = self._singly_until = 0.0
+        self._turns = 0
 
     @property
     def generation(self) -> int:
@@ -162,17 +164,25 @@ class KafkaSource:
 
     async def _ready(self, consumer: Consumer, limit: int) -> Polled | None:
         try:
-            records = consumer.take_ready(limit)
+            records = consumer.take_ready(limit, self._turn())
         except Exception as error:
             return await self._failed(consumer, error)
         return self._polled(consumer, records) if records else None
 
     async def _fetch(self, consumer: Consumer, timeout_s: float, limit: int) -> Polled:
         try:
-            records = await consumer.take(timeout_s, limit)
+            records = await consumer.take(timeout_s, limit, self._turn())
         except Exception as error:
             return await self._failed(consumer, error)
         return self._polled(consumer, records)
+
+    def _turn(self) -> Sequence[Partition]:
+        """After a failure, one partition at a time, so that a bad one does not hold up the others."""
+        partitions = self._member.assignment.partitions
+        if self._now() >= self._singly_until or not partitions:
+            return ()
+        self._turns += 1
+        return (partitions[self._turns % len(partitions)],)
 
     async def _failed(self, consumer: Consumer, error: Exception) -> Polled:
         """Go on where offset_reset says, if that is what was wrong; raises otherwise."""
@@ -182,6 +192,7 @@ class KafkaSource:
                 consumer.seek(partition, offset)
         # An error of no particular kind is how the client says that its background work died.
         self._broken = type(error) is KafkaError
+        self._singly_until = self._now() + SINGLY
         if not isinstance(error, OffsetOutOfRangeError) or not self._placer.resets:
             raise fault(error, f"reading {', '.join(self.topics)}") from error
         await self._member.replace(error.args[0])

@@ -39,6 +39,7 @@ WORKER = "activity-ingest run\n"
 LAST = "activity-ingest stack down\n"
 FILES = {"publish.py": "# publish.py", "consumers/user_content.py": "# consumers/user_content.py",
          "sql/user_content.sql": "-- sql/user_content.sql"}  # fmt: skip
+QUICK = {"ACTIVITY_KAFKA__SESSION_TIMEOUT": "2"}  # the embedded broker lets a first member wait half of it
 PATIENCE_S = 30.0
 
 
@@ -115,7 +116,7 @@ class Walk:
         )
         if done.returncode == 0:
             pairs = (pair.partition("=") for pair in left.read_text().split("\0") if pair)
-            self.environment = {name: value for name, _, value in pairs}
+            self.environment = {name: value for name, _, value in pairs} | QUICK
         return done
 
 

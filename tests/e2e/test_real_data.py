@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +78,7 @@ class Figures:
 
 def run_of(days: list[date]) -> Run:
     current = longest = 1
-    for earlier, later in zip(days, days[1:], strict=False):
+    for earlier, later in pairwise(days):
         current = current + 1 if later - earlier == timedelta(days=1) else 1
         longest = max(longest, current)
     return Run(days[-1], current, longest)

@@ -6,17 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiokafka.errors import CorruptRecordException
 
 from ingest.errors import LostOffsets, Misconfigured, Unavailable
 from ingest.kafka import Lookup
+from ingest.kafka.fetched import Fetched
 from ingest.record import Partition, Record
 from tests.kafka import (
+    PATIENCE,
     Notes,
+    batch_bytes,
     commits,
     fill,
     made,
     member,
     numbered,
+    producing,
     reach,
     read,
     records,
@@ -219,8 +224,8 @@ async def test_a_poll_that_fails_loses_nothing_that_it_had_already_drained(
         getmany = client.getmany
         failed: list[int] = []
 
-        async def fail_after_draining(**arguments: Any) -> Any:
-            drained = await getmany(**arguments)
+        async def fail_after_draining(*wanted: Any, **arguments: Any) -> Any:
+            drained = await getmany(*wanted, **arguments)
             if drained and not failed:
                 failed.append(sum(map(len, drained.values())))
                 raise OSError("a connection broke")
@@ -244,6 +249,56 @@ async def test_a_poll_that_fails_loses_nothing_that_it_had_already_drained(
     assert len(faults) == 1
     assert {(r.partition, r.offset) for r in found} == {(p.number, n) for p in partitions for n in range(100)}
     assert len(found) == 300
+
+
+async def test_a_header_name_that_is_no_text_holds_nothing_up(broker: str, topic: str, group: str) -> None:
+    connection = reach(broker)
+    (partition,) = await made(connection, topic)
+    async with producing(broker) as producer:
+        batch = producer.create_batch()
+        batch._buffer = batch_bytes(numbered(10), bad=[4])
+        batch.close()
+        await (await producer.send_batch(batch, topic, partition=0))
+    await fill(broker, partition, numbered(5, 10))
+    async with member(connection, group, topic) as source:
+        found = await read(source, 15)
+        assert values(found) == numbered(15)
+        assert {type(record) for record in found} == {Fetched}
+        assert values(await source.read_again({partition: 3}, {partition: 6})) == numbered(3, 3)
+
+
+async def test_a_partition_that_cannot_be_read_does_not_hold_up_the_others(
+    broker: str, topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = reach(broker)
+    partitions = await made(connection, topic, 3)
+    for partition in partitions:
+        await fill(broker, partition, numbered(100))
+    async with member(connection, group, topic) as source:
+        client: Any = source._member.consumer._client  # type: ignore[union-attr]
+        getmany, damaged = client.getmany, [0]
+
+        async def fetch(*wanted: Any, **arguments: Any) -> Any:
+            drained = await getmany(*wanted, **arguments)
+            if any(here.partition in damaged for here in drained):
+                raise CorruptRecordException("a checksum is wrong")
+            return drained
+
+        monkeypatch.setattr(client, "getmany", fetch)
+        found: list[Record] = []
+        faults: list[str] = []
+        async with asyncio.timeout(PATIENCE):
+            while len(found) < 300:
+                try:
+                    found += records(await source.poll(0.02, 60))
+                except Unavailable as error:
+                    faults.append(error.cause)
+                if len(found) == 200:
+                    damaged.clear()
+                assert len(found) <= 200 or not damaged
+    assert set(faults) == {"kafka_corrupt_record"}
+    for partition in partitions:
+        assert [r.offset for r in found if r.partition == partition.number] == list(range(100))
 
 
 async def test_a_fetch_that_died_without_a_word_is_begun_anew(broker: str, topic: str, group: str) -> None:
