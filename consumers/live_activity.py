@@ -7,6 +7,7 @@ and then the columns themselves, so that even two events that claim one identity
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
@@ -27,12 +28,14 @@ class LiveOptions(Options):
     )
 
 
-class LiveActivity(Struct):
+class LiveActivity(Struct, gc=False):
+    """started_at and last_heartbeat in milliseconds since 1970, rounded down."""
+
     user_id: str
     session_id: str
-    started: datetime
-    latest: datetime
-    ended_time: datetime | None
+    started_at: int
+    last_heartbeat: int
+    ended_time: datetime | None = None
     heartbeat_time: datetime | None = None
     heartbeat_source: str | None = None
     heartbeat_id: str | None = None
@@ -49,13 +52,13 @@ class LiveActivity(Struct):
     country: str | None = None
 
 
-DETAILS = LiveActivity.__struct_fields__[8:]
+# In the columns' order.
+details = attrgetter(*LiveActivity.__struct_fields__[8:])
 
 
-def _rank(source: str | None, id: str | None, details: Any) -> tuple[Any, ...]:
+def _rank(source: str | None, id: str | None, of: Any) -> tuple[Any, ...]:
     """Order of heartbeats of one time; an absent column comes before any value."""
-    columns = (getattr(details, name) for name in DETAILS)
-    return (source, id, *((value is not None, value) for value in columns))
+    return (source, id, *((value is not None, value) for value in details(of)))
 
 
 def _wins(event: LiveHeartbeat, row: LiveActivity) -> bool:
@@ -64,24 +67,40 @@ def _wins(event: LiveHeartbeat, row: LiveActivity) -> bool:
     return _rank(event.source, event.id, event.data) > _rank(row.heartbeat_source, row.heartbeat_id, row)
 
 
+def _milliseconds(time: datetime) -> int:
+    since = time - EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+
+
+def _told_by(
+    event: LiveHeartbeat, started_at: int, last_heartbeat: int, ended: datetime | None
+) -> LiveActivity:
+    data = event.data
+    return LiveActivity(
+        data.user_id, data.session_id, started_at, last_heartbeat, ended,
+        event.time, event.source, event.id, *details(data),
+    )  # fmt: skip
+
+
 def fold(rows: dict[tuple[str, str], LiveActivity], events: Iterable[Any], options: LiveOptions) -> None:
     for event in events:
-        data, time = event.data, event.time
-        key = (data.user_id, data.session_id)
+        time, ended = event.time, type(event) is LiveEnded
+        key = (event.data.user_id, event.data.session_id)
+        moment = _milliseconds(time)
         row = rows.get(key)
         if row is None:
-            row = rows[key] = LiveActivity(*key, time, time, None)
-        elif time > row.latest:
-            row.latest = time
-        elif time < row.started:
-            row.started = time
-        if type(event) is LiveEnded:
+            new = LiveActivity(*key, moment, moment, time) if ended else _told_by(event, moment, moment, None)
+            rows[key] = new
+            continue
+        if moment > row.last_heartbeat:
+            row.last_heartbeat = moment
+        elif moment < row.started_at:
+            row.started_at = moment
+        if ended:
             if row.ended_time is None or time > row.ended_time:
                 row.ended_time = time
         elif _wins(event, row):
-            row.heartbeat_time, row.heartbeat_source, row.heartbeat_id = time, event.source, event.id
-            for name in DETAILS:
-                setattr(row, name, getattr(data, name))
+            rows[key] = _told_by(event, row.started_at, row.last_heartbeat, row.ended_time)
 
 
 class Reference:

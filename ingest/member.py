@@ -116,8 +116,9 @@ class Member:
     def ready(self) -> Condition:
         """Whether events of this projection become rows now."""
         name = self.projection.name
-        if troubles := sorted(set(self.worker.writer.troubles.values())):
-            return Condition(name, False, f"waiting to write: {', '.join(troubles)}")
+        if causes := sorted(set(self.worker.writer.troubles.values())):
+            servers = dict.fromkeys("Kafka" if c.startswith("kafka") else "Postgres" for c in causes)
+            return Condition(name, False, f"waiting for {' and '.join(servers)}: {', '.join(causes)}")
         if self.sweeper.trouble:
             return Condition(name, False, f"Postgres: {self.sweeper.trouble}")
         if not self.source.placed:

@@ -18,8 +18,9 @@ from ingest.metrics import Metrics
 from ingest.migrate import require_fit
 from ingest.postgres import Database
 from ingest.postgres.pins import put_settings
+from ingest.postgres.progress import start_offsets
 from ingest.projection import Projection, pinned_names
-from ingest.record import Offsets
+from ingest.record import Offsets, Partition
 from ingest.registry import Registry
 from ingest.settings import Settings
 from ingest.status import group_of
@@ -123,7 +124,7 @@ async def _supervise(
     tasks += [asyncio.create_task(member.sweeper.run(stop)) for member in members]
     tasks.append(asyncio.create_task(_observe(members, health, stop)))
     if ends is not None:
-        tasks.append(asyncio.create_task(_stop_when_caught_up(world.lookup, ends, stop)))
+        tasks.append(asyncio.create_task(_stop_when_caught_up(world, ends, stop)))
     await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     stop.set()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -142,20 +143,29 @@ async def _observe(members: Sequence[Member], health: Health, stop: asyncio.Even
                 await stop.wait()
 
 
-async def _stop_when_caught_up(lookup: Lookup, ends: dict[str, Offsets], stop: asyncio.Event) -> None:
-    """Sets `stop` once each group's commits are at or past the ends noted at the start."""
+async def _stop_when_caught_up(world: World, ends: dict[str, Offsets], stop: asyncio.Event) -> None:
+    """Sets `stop` once everything below the ends noted at the start is committed and durable."""
     waiting = {name: {p: end for p, end in noted.items() if end > 0} for name, noted in ends.items()}
     while not stop.is_set() and any(waiting.values()):
         await asyncio.sleep(CAUGHT_UP_EVERY)
         for name, noted in waiting.items():
             try:
-                committed = await lookup.committed(group_of(name), list(noted)) if noted else {}
+                done = await _done(world, name, list(noted))
             except Unavailable as error:
-                log.warning("cannot ask for commits", projection=name, error=error.message)
+                log.warning("cannot ask how far it is", projection=name, error=error.message)
                 continue
-            waiting[name] = {p: end for p, end in noted.items() if committed.get(p, -1) < end}
+            waiting[name] = {p: end for p, end in noted.items() if done.get(p, -1) < end}
     log.info("caught up")
     stop.set()
+
+
+async def _done(world: World, projection: str, partitions: Sequence[Partition]) -> Offsets:
+    """The lower of the group's commit and what Postgres has, which may have been restored."""
+    if not partitions:
+        return {}
+    committed = await world.lookup.committed(group_of(projection), partitions)
+    stored = await start_offsets(world.database, projection, partitions)
+    return {p: min(offset, stored.get(p, -1)) for p, offset in committed.items()}
 
 
 def _obey_signals(stop: asyncio.Event) -> None:

@@ -129,6 +129,15 @@ on conflict (projection, name) do update
 set value = case when excluded.pinned then s.value else excluded.value end, pinned = excluded.pinned
 where s.pinned <> excluded.pinned or (not excluded.pinned and s.value <> excluded.value);
 
+-- query forget
+-- How far a projection was read and what its rows depended on: it begins anew.
+with progress as (delete from ingest_progress where projection = $1)
+delete from ingest_setting where projection = $1;
+
+-- query raise_epoch
+insert into ingest_epoch as e (projection, epoch) values ($1, 1)
+on conflict (projection) do update set epoch = e.epoch + 1;
+
 -- query settings
 select name, value, pinned from ingest_setting where projection = $1 order by name;
 

@@ -42,3 +42,6 @@ from client_activity
 where last_seen_day <= ($1::timestamptz at time zone 'UTC')::date and last_seen <= $1
 order by last_seen, client_id
 limit $2;
+
+-- query empty
+truncate client_activity;

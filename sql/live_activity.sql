@@ -81,11 +81,11 @@ with clock as materialized (
 new as (
     select n.*
     from unnest(
-        $1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
+        $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[],
         $6::timestamptz[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
         $13::integer[], $14::integer[], $15::integer[], $16::integer[], $17::text[], $18::text[], $19::text[]
     ) as n (
-        user_id, session_id, started, latest, ended_time,
+        user_id, session_id, started_at, last_heartbeat, ended_time,
         heartbeat_time, heartbeat_source, heartbeat_id, activity_type, content_id, content_title, content_type,
         season_number, episode_number, current_position, duration, quality, device_type, country
     )
@@ -93,10 +93,10 @@ new as (
         select * from live_activity as t where t.user_id = n.user_id and t.session_id = n.session_id limit 1
     ) as o on true
     where o.started_at is null
-        or activity_epoch_ms(n.started) < o.started_at
-        or activity_epoch_ms(n.latest) > o.last_heartbeat
-        or n.ended_time > coalesce(o.ended_time, '-infinity')
         or n.heartbeat_time > coalesce(o.heartbeat_time, '-infinity')
+        or n.last_heartbeat > o.last_heartbeat
+        or n.started_at < o.started_at
+        or n.ended_time > coalesce(o.ended_time, '-infinity')
         or (n.heartbeat_time = o.heartbeat_time and live_activity_rank(
             n.heartbeat_source, n.heartbeat_id, n.activity_type, n.content_id, n.content_title,
             n.content_type, n.season_number, n.episode_number, n.current_position, n.duration, n.quality,
@@ -111,7 +111,8 @@ insert into live_activity as t (
     season_number, episode_number, current_position, duration, quality, device_type, country
 )
 select
-    n.user_id, n.session_id, 'live_' || n.user_id || '_' || n.session_id, activity_epoch_ms(n.started), activity_epoch_ms(n.latest), c.now_ms, c.now_ms,
+    n.user_id, n.session_id, 'live_' || n.user_id || '_' || n.session_id,
+    n.started_at, n.last_heartbeat, c.now_ms, c.now_ms,
     coalesce(n.heartbeat_time > greatest(n.ended_time, c.cutoff), false), n.ended_time,
     n.heartbeat_time, n.heartbeat_source, n.heartbeat_id,
     n.activity_type, n.content_id, n.content_title, n.content_type,
@@ -205,3 +206,6 @@ from live_activity where user_id = $1 order by last_heartbeat desc limit 14;
 select user_id, session_id, activity_type, content_id, content_title, device_type, country, is_active,
     heartbeat_time, ended_time, current_position, duration
 from live_activity where session_id = $1 order by user_id;
+
+-- query empty
+truncate live_activity;

@@ -293,3 +293,6 @@ from daily_activity where user_id = $1 order by activity_date desc limit 14;
 -- query longest
 select user_id, current_streak, max_streak, last_activity_date
 from streaks order by max_streak desc, user_id limit $1;
+
+-- query empty
+truncate streaks, streak_run, daily_total, daily_item;

@@ -42,3 +42,6 @@ from user_activity
 where last_active_day <= ($1::timestamptz at time zone 'UTC')::date and last_active_time <= $1
 order by last_active_time, user_id
 limit $2;
+
+-- query empty
+truncate user_activity;

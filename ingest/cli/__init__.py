@@ -47,6 +47,7 @@ COMMANDS = {
         Entry("migrate", SET_UP, "Bring the database schema up to date."),
         Entry("topics", SET_UP, "List the topics and create those that are missing."),
         Entry("config", SET_UP, "Show the settings in force."),
+        Entry("refold", SET_UP, "Empty a projection's tables and read its topic again."),
         Entry("completion", SET_UP, "Print a shell completion script."),
     )
 }

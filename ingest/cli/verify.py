@@ -1,7 +1,8 @@
 """`activity-ingest verify`: prove that the tables equal the fold of the log."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import timedelta
+from time import monotonic
 
 import click
 
@@ -10,8 +11,8 @@ from ingest.cli.options import Duration, examples, json_option, projections_argu
 from ingest.cli.output import Progress, coloured, show_json
 from ingest.cli.running import run
 from ingest.errors import FoundWrong
-from ingest.kafka.client import Connection
-from ingest.kafka.reader import LogReader
+from ingest.kafka import Connection, LogReader
+from ingest.record import Offsets, Partition, Record
 from ingest.verify import Report, Subject, TableReport, Terms, verify
 
 COLOURS = {"equal": "green", "covered": "green", "differs": "red", "behind": "yellow"}
@@ -32,7 +33,7 @@ MARGIN = " " * 9
     default=True,
     help="Wait until the workers have caught up; else exit 1 if they have not.",
 )
-@click.option("--timeout", type=Duration(), default="10m", show_default=True, help="How long to wait.")
+@click.option("--timeout", type=Duration(), default="10m", show_default=True, help="How long to wait in all.")
 @click.option(
     "--covered", is_flag=True, help="Tables held rows before the log began: prove that they contain it."
 )
@@ -44,37 +45,41 @@ def command(projections: Sequence[str], wait: bool, timeout: timedelta, covered:
     the workers. Where the log is whole each row must equal it; where its beginning is gone, each row
     must contain what is left of it. The answer may name clients and users.
     """
-    reports = run(prove(projections, wait, timeout, covered))
+    reports = run(prove(projections, wait, timeout, covered, silent=as_json))
     if as_json:
         show_json([report.plain() for report in reports])
-    else:
-        click.echo("\n".join(line for report in reports for line in lines(report)))
     if wrong := [report.projection for report in reports if not report.ok]:
         raise FoundWrong(f"not proved: {', '.join(wrong)}")
 
 
-async def prove(names: Sequence[str], wait: bool, timeout: timedelta, covered: bool) -> list[Report]:
+async def prove(
+    names: Sequence[str], wait: bool, timeout: timedelta, covered: bool, silent: bool
+) -> list[Report]:
+    """One report after the other, each shown as it comes; `timeout` is for all of them together."""
     context = Context()
     chosen = context.registry.select(names)
     connection = Connection(context.kafka)
     progress = Progress()
+    until = monotonic() + timeout.total_seconds()
     reports = []
+
+    def read(starts: Offsets, ends: Offsets) -> AsyncGenerator[tuple[Partition, Sequence[Record]], None]:
+        return LogReader(connection, starts, ends).chunks()
+
     async with context.database() as database, context.lookup() as lookup:
         for projection in chosen:
 
             def told(phase: str, done: int, total: int, name: str = projection.name) -> None:
                 progress.note(f"{name}: {phase}, {done:,} of {total:,}")
 
-            terms = Terms(wait=wait, timeout=timeout.total_seconds(), covered=covered, progress=told)
             subject = Subject.of(projection, context.registry, context.settings)
+            terms = Terms(wait=wait, timeout=max(0, until - monotonic()), covered=covered, progress=told)
             try:
-                reports.append(
-                    await verify(
-                        subject, lookup, lambda a, b: LogReader(connection, a, b).chunks(), database, terms
-                    )
-                )
+                reports.append(await verify(subject, lookup, read, database, terms))
             finally:
                 progress.clear()
+            if not silent:
+                click.echo("\n".join(lines(reports[-1])))
     return reports
 
 

@@ -151,9 +151,10 @@ class KafkaSource:
 
     async def _next(self, consumer: Consumer, timeout_s: float, limit: int) -> Polled:
         if self._fetching is None:
-            if self.placed and (ready := await self._ready(consumer, limit)):
+            turn = self._turn()
+            if self.placed and (ready := await self._ready(consumer, limit, turn)):
                 return ready
-            self._fetching = asyncio.create_task(self._fetch(consumer, timeout_s, limit))
+            self._fetching = asyncio.create_task(self._fetch(consumer, timeout_s, limit, turn))
         # A task of its own, because a fetch that is cancelled would never work properly again.
         await asyncio.wait({self._fetching}, timeout=timeout_s + GRACE)
         if not self._fetching.done():
@@ -162,34 +163,37 @@ class KafkaSource:
         polled = fetching.result()
         return polled if self._member.current(polled.generation) else self._nothing()
 
-    async def _ready(self, consumer: Consumer, limit: int) -> Polled | None:
-        try:
-            records = consumer.take_ready(limit, self._turn())
-        except Exception as error:
-            return await self._failed(consumer, error)
-        return self._polled(consumer, records) if records else None
-
-    async def _fetch(self, consumer: Consumer, timeout_s: float, limit: int) -> Polled:
-        try:
-            records = await consumer.take(timeout_s, limit, self._turn())
-        except Exception as error:
-            return await self._failed(consumer, error)
-        return self._polled(consumer, records)
-
     def _turn(self) -> Sequence[Partition]:
-        """After a failure, one partition at a time, so that a bad one does not hold up the others."""
+        """For a while after a failure one partition at a time, so that a bad one holds up no other."""
         partitions = self._member.assignment.partitions
         if self._now() >= self._singly_until or not partitions:
-            return ()
+            return partitions
         self._turns += 1
         return (partitions[self._turns % len(partitions)],)
 
-    async def _failed(self, consumer: Consumer, error: Exception) -> Polled:
+    async def _ready(self, consumer: Consumer, limit: int, turn: Sequence[Partition]) -> Polled | None:
+        try:
+            records = consumer.take_ready(limit, turn)
+        except Exception as error:
+            return await self._failed(consumer, error, turn)
+        return self._polled(consumer, records) if records else None
+
+    async def _fetch(
+        self, consumer: Consumer, timeout_s: float, limit: int, turn: Sequence[Partition]
+    ) -> Polled:
+        try:
+            records = await consumer.take(timeout_s, limit, turn)
+        except Exception as error:
+            return await self._failed(consumer, error, turn)
+        return self._polled(consumer, records)
+
+    async def _failed(self, consumer: Consumer, error: Exception, turn: Sequence[Partition]) -> Polled:
         """Go on where offset_reset says, if that is what was wrong; raises otherwise."""
         if self._member.holds:
             # The fetch lost records that it had drained from other partitions, their positions moved on.
-            for partition, offset in self._member.assignment.next.items():
-                consumer.seek(partition, offset)
+            for partition in turn:
+                if (offset := self._member.assignment.next.get(partition)) is not None:
+                    consumer.seek(partition, offset)
         # An error of no particular kind is how the client says that its background work died.
         self._broken = type(error) is KafkaError
         self._singly_until = self._now() + SINGLY

@@ -67,7 +67,7 @@ def scrapes(busy_world: World, worker: Process) -> Scrapes:
     )
     for name in PROJECTIONS:
         busy_world.until_read(name, worker)
-    worker.until(lambda: worker.metric("live_sessions", activity_type="watching") == 1, "the gauge's count")
+    worker.until_metric("live_sessions", 1, activity_type="watching")
     late = [metric.full_name for metric in METRICS if metric.name in LATE]
     worker.until(lambda: all(scrape(worker)[name].samples for name in late), f"values of {late}")
     return Scrapes(first, scrape(worker))

@@ -53,12 +53,17 @@ QUICK = {
 }
 
 
-def until(condition: Callable[[], T], what: str, alive: Callable[[], object] = lambda: None) -> T:
+def until(
+    condition: Callable[[], T],
+    what: str,
+    alive: Callable[[], object] = lambda: None,
+    patience: float = PATIENCE,
+) -> T:
     """What `condition` returns once that is true; `alive` raises where it never will be."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not (found := condition()):
         alive()
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {patience:.0f} s: {what}"
         time.sleep(LOOK)
     return found
 
@@ -116,9 +121,9 @@ class Process:
         """Raises where the process has ended."""
         assert self.code is None, f"ended with {self.code}: {self.text[-2000:]}"
 
-    def until(self, condition: Callable[[], T], what: str) -> T:
+    def until(self, condition: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
         """As `until`, and fails at once where the process ends before."""
-        return until(condition, what, self.alive)
+        return until(condition, what, self.alive, patience)
 
     def until_logged(self, event: str) -> None:
         self.until(lambda: event in self.events, f"the line {event!r} in the log")
@@ -167,6 +172,12 @@ class Process:
             for sample in family.samples
             if sample.name == PREFIX + name and labels.items() <= sample.labels.items()
         )
+
+    def until_metric(self, name: str, value: float, **labels: str) -> None:
+        self.until(lambda: self.metric(name, **labels) == value, f"{name} {labels} is {value}")
+
+    def until_counted(self, name: str, least: float = 1, **labels: str) -> None:
+        self.until(lambda: self.metric(name, **labels) >= least, f"{name} {labels} is {least} or more")
 
     def until_ready(self) -> Self:
         self.until(lambda: self.get("/readyz").status == 200, f"ready: {self.log}")
@@ -223,7 +234,7 @@ class World:
         command = [sys.executable, "-m", "ingest", *arguments]
         environment = self.environment(variables)
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=5 * PATIENCE
         )
 
     def json(self, *arguments: str, **variables: str) -> Any:

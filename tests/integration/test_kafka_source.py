@@ -256,7 +256,7 @@ async def test_a_header_name_that_is_no_text_holds_nothing_up(broker: str, topic
     (partition,) = await made(connection, topic)
     async with producing(broker) as producer:
         batch = producer.create_batch()
-        batch._buffer = batch_bytes(numbered(10), bad=[4])
+        batch._buffer, batch._relative_offset = batch_bytes(numbered(10), bad=[4]), 10
         batch.close()
         await (await producer.send_batch(batch, topic, partition=0))
     await fill(broker, partition, numbered(5, 10))

@@ -1,7 +1,11 @@
 """Verify against real tables: it accepts what the sink has written, and finds each thing that is spoilt."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -246,7 +250,9 @@ async def test_a_database_that_does_not_answer_is_unavailable() -> None:
 async def test_a_running_worker_is_waited_for_and_its_tables_are_proved_from_the_brokers(
     broker: str, migrated_dsn: str, topic_names: Callable[[str], str]
 ) -> None:
-    settings = of_brokers(broker, migrated_dsn, topic_names)
+    overrides = of_brokers(broker, migrated_dsn, topic_names)
+    options = [(p.name, p.options) for p in REGISTRY.projections.values()]
+    settings = load_settings(options, overrides=overrides, env_file=None)
     connection = Connection(settings.kafka)
     await create(connection, REGISTRY, partitions=3)
     await publish(connection, settings, 500)
@@ -268,10 +274,31 @@ async def test_a_running_worker_is_waited_for_and_its_tables_are_proved_from_the
             assert report.dead_letters == {"invalid": 5, "malformed": 5}
         await change(database, "update user_activity set last_active_time = now() where user_id = 'u7'")
         assert [d.key for d in (await proved(chosen[0])).differences] == [("u7",)]
+    for names, code, verdicts in ((["user_activity"], 1, ["differs"]), (["streaks"], 0, ["equal"])):
+        done = await asyncio.to_thread(command, overrides, *names)
+        found = json.loads(done.stdout)
+        assert (done.returncode, [report["verdict"] for report in found]) == (code, verdicts), done.stderr
+    told = (await asyncio.to_thread(command, overrides, "user_activity", as_json=False)).stdout
+    assert "user_activity 'u7': last_active_time is" in told
 
 
-def of_brokers(broker: str, dsn: str, topic_names: Callable[[str], str]) -> Settings:
-    overrides = {
+def command(env: Mapping[str, str], *names: str, as_json: bool = True) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-m", "ingest", "verify", *names, *(["--json"] if as_json else [])]
+    given = {**os.environ, **env}
+    return subprocess.run(arguments, env=given, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.e2e
+def test_the_command_says_when_nothing_can_be_reached() -> None:
+    nowhere = {"KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "POSTGRES__DSN": "postgresql://x@127.0.0.1:1/y"}
+    done = command({f"ACTIVITY_{name}": value for name, value in nowhere.items()})
+    assert done.returncode == 3
+    assert done.stderr.startswith("activity-ingest: connecting to Kafka at 127.0.0.1:1")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def of_brokers(broker: str, dsn: str, topic_names: Callable[[str], str]) -> dict[str, str]:
+    return {
         "ACTIVITY_KAFKA__BOOTSTRAP_SERVERS": broker,
         "ACTIVITY_KAFKA__TOPICS": ",".join(f"{t}={topic_names(t)}" for t in REGISTRY.topics),
         "ACTIVITY_KAFKA__DEAD_LETTER_TOPIC": topic_names("activity.dead-letters"),
@@ -280,8 +307,6 @@ def of_brokers(broker: str, dsn: str, topic_names: Callable[[str], str]) -> Sett
         "ACTIVITY_HTTP__ENABLED": "false",
         "ACTIVITY_WORKER__FLUSH_INTERVAL": "0.2",
     }
-    options = [(p.name, p.options) for p in REGISTRY.projections.values()]
-    return load_settings(options, overrides=overrides, env_file=None)
 
 
 async def publish(connection: Connection, settings: Settings, count: int) -> None:

@@ -1,17 +1,24 @@
 """Two writers of the same entities in concurrent transactions, statement by statement."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.contract import UserActive
 from ingest.postgres import PostgresSink
 from tests.laws.harness import PROJECTIONS, Bench, logs_of
 from tests.laws.interleaving import WAITING_FOR_LOCKS, Lane, SlowDatabase, interleave
-from tests.strategies import PlainRecord, Tape, tapes
+from tests.strategies import PlainRecord, Tape, event, tapes
+from tests.values import MOMENTS
 
 pytestmark = pytest.mark.law
+
+DAY = timedelta(days=1)
+Flushes = Sequence[Sequence[PlainRecord]]
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)
@@ -25,25 +32,44 @@ def test_two_writers_end_in_the_rows_of_all_their_events_without_a_deadlock(
     for record in records:
         for share in tape.choice((shares[:1], shares[1:], shares)):
             share.append(record)
-    ways = [tape.chunks(tape.shuffled(share), most=3) for share in shares]
-    turns = [tape.number(2) for _ in range(60)]
-    expected = bench.after(records)
+    ways = [tape.chunks(tape.shuffled(share), most=8) for share in shares]
+    turns = [tape.number(2) for _ in range(100)]
+    assert bench.run(race(bench, before, ways, turns)) == bench.after(records)
 
-    def writer(parts: list) -> Callable:
-        async def write(lane: Lane) -> None:
-            sink = PostgresSink(SlowDatabase(bench.database, lane), bench.projection, bench.sql)  # type: ignore[arg-type]
-            for part in parts:
-                await sink.write(bench.flush(part), ())
 
-        return write
+@given(tape=tapes)
+def test_two_writers_of_neighbouring_days_leave_no_seam_between_runs(
+    benches: Callable[[str], Bench], tape: Tape
+) -> None:
+    """Days that touch, in small flushes: what random events seldom bring together at one moment."""
+    bench = benches("streaks")
+    records = [PlainRecord(event(UserActive, MOMENTS[0] + DAY * n, user_id="u")) for n in range(8)]
+    shuffled = tape.shuffled(records)
+    known = tape.number(3)
+    ways = [[[record] for record in share] for share in tape.parted(shuffled[known:])]
+    turns = [tape.number(2) for _ in range(100)]
+    assert bench.run(race(bench, shuffled[:known], ways, turns)) == bench.after(records)
 
-    async def race() -> list[tuple[str, str]]:
-        await bench.clear()
-        await bench.write(before)
-        await interleave([writer(parts) for parts in ways], turns, blocked)
-        return await bench.contents()
 
-    async def blocked() -> int:
-        return int(await bench.database.value(WAITING_FOR_LOCKS))
+async def race(
+    bench: Bench, before: Sequence[PlainRecord], ways: Sequence[Flushes], turns: Sequence[int]
+) -> list[tuple[str, str]]:
+    """What the tables hold when each of `ways` was written by a writer of its own; `before` was there first.
 
-    assert bench.run(race()) == expected
+    A deadlock would raise Unavailable here.
+    """
+    await bench.clear()
+    await bench.write(before)
+    await interleave([partial(write, bench, flushes) for flushes in ways], turns, partial(blocked, bench))
+    return await bench.contents()
+
+
+async def write(bench: Bench, flushes: Flushes, lane: Lane) -> None:
+    database = SlowDatabase(bench.database, lane)
+    sink = PostgresSink(database, bench.projection, bench.sql)  # type: ignore[arg-type]
+    for records in flushes:
+        await sink.write(bench.flush(records), ())
+
+
+async def blocked(bench: Bench) -> int:
+    return int(await bench.database.value(WAITING_FOR_LOCKS))

@@ -1,0 +1,115 @@
+"""The demo as a stranger runs it: what it proves, what it prints, what it leaves behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.world import PATIENCE, PROJECTIONS, until
+
+pytestmark = pytest.mark.e2e
+
+EVENTS = 3000
+BIN = Path(sys.executable).parent
+
+
+class Stranger:
+    """Somebody in an empty folder, with an empty home and nothing configured."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder, self.home = folder, home
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("ACTIVITY_", "PG_", "XDG_"))}
+        self.environment = {**kept, "HOME": str(home), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+    def says(self, line: str) -> subprocess.CompletedProcess[str]:
+        """A line of shell."""
+        return subprocess.run(
+            ["bash", "-c", line],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=5 * PATIENCE,
+        )  # fmt: skip
+
+    def processes(self) -> dict[int, str]:
+        """Command lines that name the folder."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue  # it has ended meanwhile
+            if str(self.folder) in command:
+                found[int(path.parent.name)] = command
+        return found
+
+
+@pytest.fixture
+def stranger(stack_root: Path, tmp_path: Path) -> Iterator[Stranger]:
+    """Whatever the test leaves running in the folder is ended."""
+    somebody = Stranger(stack_root, tmp_path)
+    yield somebody
+    for pid in somebody.processes():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not somebody.processes(), "the end of all processes")
+
+
+def test_the_demo_proves_its_tables_and_leaves_nothing(stranger: Stranger) -> None:
+    done = stranger.says(f"activity-ingest demo --events {EVENTS} --json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["equal"] is True
+    assert {report["projection"]: report["verdict"] for report in told["reports"]} == {
+        name: "equal" for name in PROJECTIONS
+    }
+    assert EVENTS <= told["published"] <= EVENTS * 1.1
+    assert 0.9 * told["published"] < told["distinct"] < told["published"]
+    assert 0 < sum(told["rejected"].values()) < 0.05 * EVENTS
+    assert sum(told["rows"].values()) <= told["rows_written"]
+    assert told["statements"] >= told["flushes"] > 0
+    assert 0 < told["flush_p50"] <= told["flush_p99"]
+    assert 0 < told["freshness_p50"] <= told["freshness_p99"]
+    assert 0 < told["restart"] < told["seconds"]
+    assert any(rows for rows in told["samples"].values())
+
+    assert "SIGTERM to the worker" in done.stderr
+    assert "a new worker joins" in done.stderr
+    assert stranger.processes() == {}
+    assert [path.name for path in stranger.folder.iterdir()] == [".stack"]
+    assert not (stranger.folder / ".stack" / "demo").exists()
+    assert list(stranger.home.iterdir()) == []
+
+
+def test_the_demo_can_be_kept_and_looked_around_in(stranger: Stranger) -> None:
+    done = stranger.says(f"activity-ingest demo --events {EVENTS} --keep")
+    assert done.returncode == 0, done.stderr
+    assert "tables equal the fold of the log: yes" in done.stdout
+    variables = value_of("variables", done.stdout)
+    (best,) = re.findall(r"^user (\S+) · user$", done.stdout, re.MULTILINE)
+    for command, expected in {
+        "status": "nothing is wrong",
+        "verify": "equal    live_activity",
+        "lag": "activity.user",
+        f"show user {best}": "max streak",
+        "show client demo-probe": "last seen",
+        "inactive clients --for 1h": "client_id",
+    }.items():
+        answer = stranger.says(f"{variables} && activity-ingest {command}")
+        assert (answer.returncode, answer.stderr) == (0, ""), command
+        assert expected in answer.stdout
+    metrics = stranger.says(f"curl -sf {value_of('metrics', done.stdout)}")
+    assert "activity_ingest_build_info" in metrics.stdout
+
+    (pid,) = re.findall(r"^pid (\d+),", value_of("worker", done.stdout))
+    os.kill(int(pid), signal.SIGTERM)
+    assert stranger.says(f"{variables} && activity-ingest stack down").returncode == 0
+    until(lambda: not stranger.processes() and not Path(f"/proc/{pid}").exists(), "the end of everything")
+
+
+def value_of(name: str, text: str) -> str:
+    """What the list of addresses says of `name`."""
+    (value,) = re.findall(rf"^  {name}  +(\S.*)$", text, re.MULTILINE)
+    return value
