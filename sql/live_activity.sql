@@ -195,7 +195,7 @@ select user_id, session_id, id, started_at, last_heartbeat, ended_time, heartbea
     case
         when heartbeat_time is null or ended_time >= heartbeat_time then not is_active
         when heartbeat_time > live_activity_cutoff(now()) then is_active
-        else true end
+        else true end as is_active_fits_the_clock
 from live_activity;
 
 -- show user

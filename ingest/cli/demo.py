@@ -15,6 +15,7 @@ from ingest.errors import FoundWrong
 
 FOLDER = Path(".stack") / "demo"
 SAY_EVERY_S = 3.0
+RATE, SHORTEST_S, LONGEST_S = 2_500, 6.0, 20.0
 
 
 @click.command(
@@ -36,7 +37,10 @@ def command(keep: bool, events: int, users: int, clients: int, seed: int, as_jso
     that the tables equal the fold of the log; exit 1 where they do not. Needs the extra [embedded].
     """
     be_quiet("error")
-    plan = Plan(folder=FOLDER.absolute(), events=events, users=users, clients=clients, seed=seed, keep=keep)
+    plan = Plan(
+        folder=FOLDER.absolute(), events=events, users=users, clients=clients, seed=seed, keep=keep,
+        seconds=min(LONGEST_S, max(SHORTEST_S, events / RATE)),
+    )  # fmt: skip
     stage = Stage()
     try:
         outcome = play(plan, Context().registry, stage.show)

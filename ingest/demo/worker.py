@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +19,7 @@ from ingest.stack import launch
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 ASK_S = 0.25
+LAST_S = 0.02
 PATIENCE_S = 40.0
 
 
@@ -79,6 +81,9 @@ class WorkerProcess:
         if process is None or self._watch is None:
             return
         process.send_signal(signal.SIGTERM)
+        # What its last flushes do is told only until it ends.
+        self._watch.cancel()
+        self._watch = asyncio.create_task(self._keep_asking(LAST_S))
         try:
             code = await asyncio.to_thread(process.wait, PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -124,11 +129,11 @@ class WorkerProcess:
                     counts[bound] = counts.get(bound, 0.0) + value
         return dict(sorted(counts.items()))
 
-    async def _keep_asking(self) -> None:
+    async def _keep_asking(self, every: float = ASK_S) -> None:
         while True:
-            with suppress(OSError):  # it is still starting, or already gone
+            with suppress(OSError, HTTPException):  # it is still starting, or already gone
                 self._now = await asyncio.to_thread(self._ask)
-            await asyncio.sleep(ASK_S)
+            await asyncio.sleep(every)
 
     def _is_ready(self) -> bool:
         try:

@@ -9,7 +9,7 @@ commits      forward only, one at a time                 source        a group's
 consumer     aiokafka's consumer in our words            internals     what it does not offer in public
 reader       reading outside a group                     producer      batches to the brokers
 deadletters  rejects, with headers                       publisher     events, many a second
-admin        making topics
+fetched      records, light and lenient                  admin         making topics
 """
 
 from ingest.kafka.admin import Topic, create_topics, dead_letter_topic, source_topic

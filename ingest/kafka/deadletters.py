@@ -12,7 +12,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from ingest.errors import Misconfigured, Unavailable
 from ingest.kafka.client import Connection
-from ingest.kafka.faults import TOO_LARGE, KafkaError, fault
+from ingest.kafka.faults import TOO_LARGE, fault
 from ingest.kafka.lookup import CREATE_TOPICS
 from ingest.kafka.producer import Headers, Idempotence, Producer
 from ingest.record import Record, Reject
@@ -24,19 +24,8 @@ PROJECTION, TIMESTAMP, FAILED_AT = "activity-projection", "activity-timestamp", 
 VERSION, ATTEMPT, TRUNCATED = "activity-version", "activity-attempt", "activity-truncated"
 SQLSTATE, CONSTRAINT = "activity-sqlstate", "activity-constraint"
 OURS = frozenset(
-    (
-        ORIGIN,
-        REASON,
-        DETAIL,
-        PROJECTION,
-        TIMESTAMP,
-        FAILED_AT,
-        VERSION,
-        ATTEMPT,
-        TRUNCATED,
-        SQLSTATE,
-        CONSTRAINT,
-    )
+    {ORIGIN, REASON, DETAIL, PROJECTION, TIMESTAMP, FAILED_AT, VERSION, ATTEMPT, TRUNCATED}
+    | {SQLSTATE, CONSTRAINT}
 )
 
 BATCH_BYTES = 64 * 1024
@@ -234,6 +223,3 @@ def _batches(
 def _append(batch: Any, entry: Letter) -> bool:
     appended = batch.append(timestamp=None, key=entry.key, value=entry.value, headers=list(entry.headers))
     return appended is not None
-
-
-__all__ = ["OURS", "KafkaDeadLetters", "KafkaError", "Letter", "attempt", "letter"]

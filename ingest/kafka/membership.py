@@ -24,12 +24,16 @@ BETWEEN_PLACINGS = 1.0  # seconds
 
 
 class Membership:
-    """Of one group, through however many consumers; `consumer` is the present one."""
+    """Of one group, through however many consumers; `consumer` is the present one.
+
+    `waiting` says why it is not known yet where to start.
+    """
 
     def __init__(self, group: str, listener: Listener, placer: Placer) -> None:
         self.assignment = Assignment(0, ended=True)
         self.commits = Commits(group)
         self.consumer: Consumer | None = None
+        self.waiting: Unavailable | None = None
         self._group, self._listener, self._placer = group, listener, placer
         self._revoking = self._paused = False
         self._kept: BaseException | None = None
@@ -93,7 +97,7 @@ class Membership:
             self.consumer.seek(partition, 0)
         generation = self.assignment.generation + 1
         self.assignment = Assignment(generation, partitions, placed=not partitions)
-        self._revoking, self._place_at = False, 0.0
+        self._revoking, self._place_at, self.waiting = False, 0.0, None
         log.info("assigned", group=self._group, partitions=len(partitions), generation=generation)
         try:
             await self._listener.on_assigned(partitions, generation)
@@ -112,8 +116,10 @@ class Membership:
             found = await self._placer.find(assignment.partitions, self._listener.starts)
         except Unavailable as error:
             self._place_at = loop.time() + BETWEEN_PLACINGS
+            self.waiting = error
             self._listener.on_waiting(error)
             return
+        self.waiting = None
         if self.consumer is not None and self.current(assignment.generation):
             rewound = self._take(self.consumer, found)
             # What was committed above is not durable any more; whoever asks the group must not believe it.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 from aiokafka.errors import OffsetOutOfRangeError
 
+from ingest.errors import Unavailable
 from ingest.kafka.assignment import Listener, Watch
 from ingest.kafka.client import Connection
 from ingest.kafka.consumer import Consumer, member
@@ -27,13 +28,18 @@ GRACE = 0.1
 
 
 class KafkaSource:
-    """The records of `topics` for one member of `group`. `poll` from one task; `commit` from any."""
+    """The records of `topics` for one member of `group`. `poll` from one task; `commit` from any.
+
+    `trouble` says why the last poll could read nothing: no broker answers, or it is not known yet
+    where to start.
+    """
 
     def __init__(
         self, connection: Connection, group: str, topics: Sequence[str], listener: Listener | None = None
     ) -> None:
         settings = connection.settings
         self.group, self.topics = group, tuple(topics)
+        self.trouble: Unavailable | None = None
         self._connection = connection
         self._lookup = Lookup(connection, min(PATIENCE, settings.request_timeout))
         self._placer = Placer(connection, self._lookup, group)
@@ -92,15 +98,13 @@ class KafkaSource:
 
         While no broker answers it raises Unavailable, a few seconds later.
         """
-        await asyncio.sleep(0)  # whoever polls without end must let the fetcher and the heartbeat run
-        self._member.raise_kept()
-        consumer = await self._mended()
-        await self._member.place()
-        polled = await self._next(consumer, timeout_s, limit)
-        if polled.records or not self._watch.silent(self._now()):
-            return polled
-        await self._ping()
-        return self._nothing()
+        try:
+            polled = await self._poll(timeout_s, limit)
+        except Unavailable as error:
+            self.trouble = error
+            raise
+        self.trouble = self._member.waiting
+        return polled
 
     async def commit(self, offsets: Offsets, generation: int) -> None:
         """See the Source port: what is no longer ours is dropped, and nothing goes backwards."""
@@ -140,6 +144,17 @@ class KafkaSource:
         standing = self._member.assignment.next
         return {partition: max(0, end - standing[partition]) for partition, end in self.highwaters().items()}
 
+    async def _poll(self, timeout_s: float, limit: int) -> Polled:
+        await asyncio.sleep(0)  # whoever polls without end must let the fetcher and the heartbeat run
+        self._member.raise_kept()
+        consumer = await self._mended()
+        await self._member.place()
+        polled = await self._next(consumer, timeout_s, limit)
+        if polled.records or not self._watch.silent(self._now()):
+            return polled
+        await self._ping()
+        return self._nothing()
+
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
@@ -164,10 +179,13 @@ class KafkaSource:
         return polled if self._member.current(polled.generation) else self._nothing()
 
     def _turn(self) -> Sequence[Partition]:
-        """For a while after a failure one partition at a time, so that a bad one holds up no other."""
+        """For a while after a failure one partition at a time, so that a bad one holds up no other.
+
+        Empty: all of them, also those assigned while the fetch goes on.
+        """
         partitions = self._member.assignment.partitions
         if self._now() >= self._singly_until or not partitions:
-            return partitions
+            return ()
         self._turns += 1
         return (partitions[self._turns % len(partitions)],)
 
@@ -191,9 +209,10 @@ class KafkaSource:
         """Go on where offset_reset says, if that is what was wrong; raises otherwise."""
         if self._member.holds:
             # The fetch lost records that it had drained from other partitions, their positions moved on.
-            for partition in turn:
-                if (offset := self._member.assignment.next.get(partition)) is not None:
-                    consumer.seek(partition, offset)
+            standing = self._member.assignment.next
+            for partition in turn or standing:
+                if partition in standing:
+                    consumer.seek(partition, standing[partition])
         # An error of no particular kind is how the client says that its background work died.
         self._broken = type(error) is KafkaError
         self._singly_until = self._now() + SINGLY

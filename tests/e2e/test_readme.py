@@ -78,7 +78,6 @@ class Walk:
         elif block.text == WORKER:
             self.worker = Process(["run"], self.folder, self.environment)
             self.exits.callback(self.worker.kill)
-            self.worker.until_ready()
         elif not any(part in block.text for part in ELSEWHERE):
             if LAST in block.text and self.worker is not None:
                 self.left_with = self.worker.terminate()

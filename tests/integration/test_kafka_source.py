@@ -138,9 +138,11 @@ async def test_while_postgres_is_down_at_the_assignment_nothing_is_read_and_the_
         assert notes.waiting[0] == "connect"
         assert source.joined
         assert not source.placed
+        assert source.trouble is notes.unavailable
         notes.unavailable = None
         assert values(await read(source, 10)) == numbered(10)
         assert source.generation == 1
+        assert source.trouble is None
 
 
 async def test_two_members_share_the_partitions_and_no_generation_delivers_a_record_twice(

@@ -150,7 +150,7 @@ async def test_what_a_worker_wrote_is_proved_equal(name: str, migrated_dsn: str)
         ("live_activity", "update live_activity set current_position = 10 where session_id = 's1'",
          "live_activity", "current_position"),
         ("live_activity", "update live_activity set is_active = true where session_id = 's2'",
-         "live_activity", "case"),
+         "live_activity", "is_active_fits_the_clock"),
     ],
 )  # fmt: skip
 async def test_a_spoilt_column_is_named(

@@ -37,15 +37,23 @@ def test_two_writers_end_in_the_rows_of_all_their_events_without_a_deadlock(
     assert bench.run(race(bench, before, ways, turns)) == bench.after(records)
 
 
+def active(days: int, zone: str | None = None) -> PlainRecord:
+    return PlainRecord(event(UserActive, MOMENTS[0] + DAY * days, user_id="u", timezone=zone))
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        pytest.param([active(n) for n in range(8)], id="days that touch"),
+        pytest.param([active(0, f"+00:0{n}") for n in range(8)], id="zones of one hour"),
+    ],
+)
 @given(tape=tapes)
-def test_two_writers_of_neighbouring_days_leave_no_seam_between_runs(
-    benches: Callable[[str], Bench], tape: Tape
+def test_two_writers_of_one_user_agree_in_small_flushes(
+    benches: Callable[[str], Bench], records: list[PlainRecord], tape: Tape
 ) -> None:
-    """Days that touch, in small flushes: what random events seldom bring together at one moment."""
-    bench = benches("streaks")
-    records = [PlainRecord(event(UserActive, MOMENTS[0] + DAY * n, user_id="u")) for n in range(8)]
-    shuffled = tape.shuffled(records)
-    known = tape.number(3)
+    """What random events seldom bring together at one moment."""
+    bench, shuffled, known = benches("streaks"), tape.shuffled(records), tape.number(3)
     ways = [[[record] for record in share] for share in tape.parted(shuffled[known:])]
     turns = [tape.number(2) for _ in range(100)]
     assert bench.run(race(bench, shuffled[:known], ways, turns)) == bench.after(records)

@@ -34,8 +34,8 @@ def test_an_event_is_folded_into_every_table_of_its_projection() -> None:
     filling = Batch(projection, projection.options(), decoder, generation=0)
     viewed = event(LessonViewed, START, user_id="u", lesson_id="l", timezone="UTC")
     filling.add(FIRST, [PlainRecord(viewed), PlainRecord(event(UserActive, START, user_id="v"))], START, 0.0)
-    items, days, registers = filling.close("rows").rows
-    assert [len(items), len(days), len(registers)] == [1, 2, 1]
+    tables = zip(projection.tables, filling.close("rows").rows, strict=True)
+    assert {table.name: len(rows) for table, rows in tables} == {"day": 2, "span": 0, "item": 1, "streak": 1}
 
 
 def test_a_flush_carries_its_offsets_starts_rejects_and_counts() -> None:

@@ -1,7 +1,7 @@
 """live_activity: one row for each session, described by its greatest heartbeat."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -42,8 +42,14 @@ def row(*values: bytes) -> dict[str, Any]:
 
 def test_a_session_lasts_from_its_first_to_its_last_event() -> None:
     found = row(beat(5), ended(90), beat(-3), beat(60))
-    assert found["started"] == DAY - timedelta(seconds=3)
-    assert found["latest"] == DAY + timedelta(seconds=90)
+    day = round(DAY.timestamp()) * 1000
+    assert (found["started_at"], found["last_heartbeat"]) == (day - 3_000, day + 90_000)
+
+
+def test_milliseconds_are_rounded_down_also_before_1970() -> None:
+    long_ago = event(LiveEnded, datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC), user_id="u", session_id="s")
+    (found,) = both_ways(PROJECTION, "live_activity", long_ago)
+    assert found["started_at"] == -1
 
 
 def test_the_latest_heartbeat_describes_the_session_whole() -> None:
