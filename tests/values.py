@@ -1,6 +1,8 @@
 """Values that hurt: moments, texts, zones and offsets at the edges of what the contract allows."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from ingest.contract import Limits
 
@@ -113,3 +115,14 @@ TEXTS = (
     "long: 😀",
 )
 """Under `long: c` a field gets as many `c` as it takes."""
+
+_NUMBERS = (None, 0, 9, 10, 100, 2**31 - 1)
+_TEXTS = (None, "", " ", ".", "0", "10", "9", "B", "_", "a", "a ", "ä", "\uffff", "😀")
+HEARTBEAT_VALUES: dict[str, Sequence[Any]] = {
+    "activity_type": ("browsing", "watching"),
+    **dict.fromkeys(("season_number", "episode_number", "current_position", "duration"), _NUMBERS),
+    **dict.fromkeys(
+        ("content_id", "content_title", "content_type", "quality", "device_type", "country"), _TEXTS
+    ),
+}
+"""Values of each column that a heartbeat describes a session by, the least first."""

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 EARLIEST, LATEST = -2, -1
 BETWEEN_ATTEMPTS = 0.1  # seconds
+ATTEMPTS = 10
 ANSWER_WITHIN = 100  # milliseconds
 TOPIC_RESOURCE = 2
 CREATE_TOPICS = "activity-ingest topics --create"
@@ -91,6 +92,12 @@ class Lookup:
     async def partitions(self, *topics: str) -> list[Partition]:
         """All partitions of these topics, in order. Raises Misconfigured where one does not exist."""
         counts = await self.topics(topics)
+        # A broker hears of a new topic a moment after whoever made it was told of success.
+        for _ in range(ATTEMPTS):
+            if counts.keys() >= set(topics):
+                break
+            await asyncio.sleep(BETWEEN_ATTEMPTS)
+            counts = await self.topics(topics)
         for topic in topics:
             if topic not in counts:
                 raise Misconfigured(f"topic {topic} does not exist", CREATE_TOPICS)

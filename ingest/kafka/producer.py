@@ -7,6 +7,7 @@ batches handed over whole cost a tenth and carry any bytes.
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -15,11 +16,11 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
-from ingest.errors import IngestError, Misconfigured
+from ingest.errors import IngestError
 from ingest.kafka.client import Connection
 from ingest.kafka.faults import KafkaError, bounded
 from ingest.kafka.internals import close
-from ingest.kafka.lookup import CREATE_TOPICS, Lookup
+from ingest.kafka.lookup import Lookup
 
 log = structlog.get_logger()
 
@@ -65,11 +66,7 @@ class Producer:
     async def start(self) -> None:
         """Raises Misconfigured where a topic does not exist or the brokers refuse us, else Unavailable."""
         async with Lookup(self._connection) as lookup:
-            counts = await lookup.topics(self._topics)
-        for topic in self._topics:
-            if topic not in counts:
-                raise Misconfigured(f"topic {topic} does not exist", CREATE_TOPICS)
-        self._partitions = counts
+            self._partitions = Counter(p.topic for p in await lookup.partitions(*self._topics))
         self._client = await self._idempotent() or await self._connected(False)
 
     async def stop(self, seconds: float) -> bool:

@@ -88,26 +88,28 @@ def test_the_demo_can_be_kept_and_looked_around_in(stranger: Stranger) -> None:
     done = stranger.says(f"activity-ingest demo --events {EVENTS} --keep")
     assert done.returncode == 0, done.stderr
     assert "tables equal the fold of the log: yes" in done.stdout
-    variables = value_of("variables", done.stdout)
     best = re.search(r"^user (\S+) · ", done.stdout, re.MULTILINE)
     assert best is not None, done.stdout
-    for command, expected in {
+    expected = {
         "status": "nothing is wrong",
         "verify": "equal    live_activity",
         "lag": "activity.user",
         f"show user {best[1]}": "max streak",
-        "show client demo-probe": "last seen",
-        "inactive clients --for 1h --limit 1000": "client_id",
-    }.items():
-        answer = stranger.says(f"{variables} && activity-ingest {command}")
-        assert (answer.returncode, answer.stderr) == (0, ""), command
-        assert expected in answer.stdout
-    metrics = stranger.says(f"curl -sf {value_of('metrics', done.stdout)}")
-    assert "activity_ingest_build_info" in metrics.stdout
-
+        "inactive clients --for 1h --limit 1000": "last seen",
+        "stack down": "stopped",
+    }
     pid = value_of("worker", done.stdout).split(",")[0].removeprefix("pid ")
-    os.kill(int(pid), signal.SIGTERM)
-    assert stranger.says(f"{variables} && activity-ingest stack down").returncode == 0
+    lines = [value_of("variables", done.stdout), f"curl -sf {value_of('metrics', done.stdout)}"]
+    for command in expected:
+        lines += [f"kill {pid}"] if command == "stack down" else []
+        lines += [f"echo '== {command}'", f"activity-ingest {command}"]
+    answer = stranger.says("set -e\n" + "\n".join(lines))
+    assert (answer.returncode, answer.stderr) == (0, ""), answer.stdout
+    metrics, *answers = answer.stdout.split("== ")
+    assert "activity_ingest_build_info" in metrics
+    for text, (command, part) in zip(answers, expected.items(), strict=True):
+        assert text.startswith(command)
+        assert part in text
     until(lambda: not stranger.processes() and not Path(f"/proc/{pid}").exists(), "the end of everything")
 
 

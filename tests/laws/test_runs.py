@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import date, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,8 +38,8 @@ def test_runs_are_the_days_joined_and_streaks_follow_from_them(
         assert (last_day, current, longest) == (spans[-1][1], lengths[-1], max(imported, *lengths))
 
 
-def by_user(bench: Bench, query: str) -> dict[str, list[tuple]]:
-    found: dict[str, list[tuple]] = {}
+def by_user(bench: Bench, query: str) -> dict[str, list[tuple[Any, ...]]]:
+    found: dict[str, list[tuple[Any, ...]]] = {}
     for row in bench.run(bench.database.fetch(query)):
         user, *rest = row.values()
         found.setdefault(user, []).append(tuple(rest))

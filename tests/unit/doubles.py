@@ -1,14 +1,10 @@
-"""The worker's ports without sockets, and an event loop whose clock jumps instead of waiting."""
+"""The worker's ports without sockets, and a worker and a writer among them."""
 
 import asyncio
-import functools
-import selectors
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec
-
-import pytest
+from typing import Any
 
 from consumers.client_activity import PROJECTION, ClientActivity
 from ingest.batch import Caps, Flush
@@ -21,62 +17,14 @@ from ingest.retry import Backoff
 from ingest.worker import Worker
 from ingest.writer import Writer
 from tests.strategies import PlainRecord, event
+from tests.unit.virtual_time import monotonic, until
 
-P = ParamSpec("P")
 TOPIC = "activity.client"
 FIRST, SECOND = Partition(TOPIC, 0), Partition(TOPIC, 1)
 START = datetime(2026, 11, 21, 10, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 LIMITS = Limits(max_clock_skew=timedelta(days=1))
 DECODER = Decoder((ClientSeen,), TOPIC, {"client.seen": TOPIC, "client.left": TOPIC}, LIMITS)
-PATIENCE = 1e6  # seconds of virtual time
-
-
-class JumpingSelector(selectors.SelectSelector):
-    """Lets time pass at once whenever all tasks wait for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.time = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise AssertionError("every task waits for something that will never happen")
-        self.time += max(timeout, 0.0)
-        return super().select(0)
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._jumping = JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.time
-
-
-def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs a coroutine test in a loop where sleeping takes no time."""
-
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-            runner.run(asyncio.wait_for(test(*args, **kwargs), PATIENCE))
-
-    return run
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Returns once `condition` holds; looks at every hundredth of a virtual second, long enough."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it never came true")
-
-
-def monotonic() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def now() -> datetime:
@@ -209,7 +157,7 @@ class FakeSink:
         self.writes: list[tuple[Flush, Sequence[Progress]]] = []
         self.attempts: list[Flush] = []
         self.failures: deque[Exception] = deque()
-        self.refuses: Callable[[ClientActivity], bool] = lambda row: False
+        self.refuses: Callable[[Any], bool] = lambda row: False
         self.too_slow_above: int | None = None
         self.too_slow: Exception | None = None
         self.waiting: list[asyncio.Event] = []

@@ -1,6 +1,5 @@
 """live_activity: one row for each session, described by its greatest heartbeat."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -11,18 +10,7 @@ from consumers.live_activity import PROJECTION
 from ingest.contract import LiveEnded, LiveHeartbeat
 from tests.strategies import event
 from tests.unit.folding import DAY, both_ways, decoded
-
-ORDERED: dict[str, Sequence[Any]] = {
-    "activity_type": ["browsing", "watching"],
-    **dict.fromkeys(
-        ("season_number", "episode_number", "current_position", "duration"), [None, 0, 9, 10, 100, 2**31 - 1]
-    ),
-    **dict.fromkeys(
-        ("content_id", "content_title", "content_type", "quality", "device_type", "country"),
-        [None, "", " ", ".", "0", "10", "9", "B", "_", "a", "a ", "ä", "\uffff", "😀"],
-    ),
-}
-"""Values of each describing column, the least first."""
+from tests.values import HEARTBEAT_VALUES
 
 
 def beat(seconds: float = 0, user: str = "u", session: str = "s", **more: Any) -> bytes:
@@ -66,16 +54,16 @@ def test_of_heartbeats_at_one_time_the_greatest_source_then_id_wins() -> None:
     )
 
 
-@pytest.mark.parametrize("column", ORDERED)
+@pytest.mark.parametrize("column", HEARTBEAT_VALUES)
 def test_two_heartbeats_of_one_identity_are_told_apart_by_their_columns(column: str) -> None:
-    for less, more in pairwise(ORDERED[column]):
+    for less, more in pairwise(HEARTBEAT_VALUES[column]):
         assert row(beat(**{column: less}), beat(**{column: more}))[column] == more
 
 
 def test_a_session_of_which_only_the_end_is_known_describes_nothing() -> None:
     found = row(ended(4))
     assert found["ended_time"] == DAY + timedelta(seconds=4)
-    assert {found[name] for name in ORDERED} == {None}
+    assert {found[name] for name in HEARTBEAT_VALUES} == {None}
     assert (found["heartbeat_time"], found["heartbeat_id"]) == (None, None)
 
 

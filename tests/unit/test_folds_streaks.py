@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from consumers.streaks import PROJECTION
+from consumers.streaks import PROJECTION, StreakOptions
 from ingest.contract import (
     CourseViewed,
     LessonCompleted,
@@ -36,7 +36,8 @@ def imported(last: str, current: int, longest: int = 0) -> bytes:
 
 def day_of(time: str, timezone: str | None = None, **options: Any) -> date:
     (row,) = both_ways(PROJECTION, "day", active(time, timezone), **options)
-    return row["activity_date"]
+    day: date = row["activity_date"]
+    return day
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
 
 def test_the_reference_knows_the_shape_of_a_streak() -> None:
     """By hand, because every other proof leans on the reference."""
-    reference = PROJECTION.reference(PROJECTION.options(daily_goal=2))
+    reference = PROJECTION.reference(StreakOptions(daily_goal=2))
     values = [
         *(active(f"2026-03-{day:02}T12:00:00Z") for day in (1, 2, 3, 7, 8)),
         *(event(ProblemSolved, "2026-03-08T12:00:00Z", user_id="u", problem_id=p) for p in "ab"),

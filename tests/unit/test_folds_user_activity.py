@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from consumers.user_activity import PROJECTION
+from consumers.user_activity import PROJECTION, UserOptions
 from ingest.contract import (
     CourseViewed,
     LessonCompleted,
@@ -110,7 +110,7 @@ def test_an_imported_streak_is_no_activity() -> None:
 @pytest.mark.parametrize("throttle", [-1, 86_401, "weekly"])
 def test_a_throttle_that_makes_no_sense_is_refused(throttle: int | str) -> None:
     with pytest.raises(ValidationError):
-        PROJECTION.options(activity_throttle=throttle)
+        UserOptions.model_validate({"activity_throttle": throttle})
 
 
 def test_users_are_kept_apart() -> None:

@@ -21,13 +21,11 @@ from tests.unit.doubles import (
     World,
     broken,
     clients,
-    in_virtual_time,
-    monotonic,
     now,
     offsets_of,
     seen,
-    until,
 )
+from tests.unit.virtual_time import in_virtual_time, monotonic, until
 
 DOWN = Unavailable("the server is gone", "connection")
 SLOW = TimedOut("the statement took too long")
@@ -61,7 +59,8 @@ async def test_rows_and_progress_go_in_one_write() -> None:
 @in_virtual_time
 async def test_rejects_are_acknowledged_before_rows_and_progress_are_written() -> None:
     world = World()
-    world.sink.in_turn = world.dead_letters.in_turn = turns = []
+    turns: list[str] = []
+    world.sink.in_turn = world.dead_letters.in_turn = turns
     world.dead_letters.failures.append(DOWN)
     await store(world, flush_of(world, seen("a", 0), broken(1)))
     assert turns == ["publish", "write"]
@@ -245,7 +244,8 @@ async def test_an_outage_during_the_search_for_a_bad_row_dead_letters_nothing_mo
 async def test_rejects_found_by_postgres_are_acknowledged_before_the_progress() -> None:
     world = World()
     world.sink.refuses = named("bad")
-    world.sink.in_turn = world.dead_letters.in_turn = turns = []
+    turns: list[str] = []
+    world.sink.in_turn = world.dead_letters.in_turn = turns
     await store(world, flush_of(world, seen("a", 0), seen("bad", 1)))
     assert turns == ["write", "publish", "write"]
 
