@@ -121,6 +121,8 @@ class Member:
             return Condition(name, False, f"waiting for {' and '.join(servers)}: {', '.join(causes)}")
         if self.sweeper.trouble:
             return Condition(name, False, f"Postgres: {self.sweeper.trouble}")
+        if self.source.trouble:
+            return Condition(name, False, f"Kafka: {self.source.trouble}")
         if not self.source.placed:
             return Condition(name, False, "the consumer group has not assigned its partitions yet")
         return Condition(name, True, f"reads {len(self.source.assigned)} partitions")

@@ -73,7 +73,7 @@ async def run(
             await exits.enter_async_context(
                 HttpServer(settings.http.host, settings.http.port, metrics, health)
             )
-        world = await exits.enter_async_context(_world(registry, settings, metrics))
+        world = await exits.enter_async_context(_world(registry, settings, metrics, projections))
         await _prepare(world, projections)
         members = [Member(projection, world) for projection in projections]
         for member in members:
@@ -87,9 +87,12 @@ async def run(
 
 
 @asynccontextmanager
-async def _world(registry: Registry, settings: Settings, metrics: Metrics) -> AsyncIterator[World]:
+async def _world(
+    registry: Registry, settings: Settings, metrics: Metrics, projections: Sequence[Projection]
+) -> AsyncIterator[World]:
     connection = Connection(settings.kafka)
-    database = Database(settings.postgres, registry.engine)
+    connections = settings.postgres.pool_size * len(projections)
+    database = Database(settings.postgres.model_copy(update={"pool_size": connections}), registry.engine)
     lookup = Lookup(connection)
     holder = f"{os.uname().nodename}/{os.getpid()}/{uuid4().hex[:8]}"
     async with AsyncExitStack() as exits:

@@ -161,6 +161,9 @@ set problems_solved = t.problems_solved + excluded.problems_solved,
 
 -- lock streaks (day, span, streak)
 -- Makes or locks the row of every user whose runs are about to change, in key order; the next
+-- statement then sees what other writers of these users have committed. A new user's streak is
+-- guessed to be one day long, which mostly spares that statement a second version of the row.
+-- Makes or locks the row of every user whose runs are about to change, in key order; the next
 -- statement then sees what other writers of these users have committed. A new user's row is guessed
 -- to be one day long, which mostly spares that statement a second version of it. Where no day is
 -- new, only registers can change, and they do so here.
@@ -202,13 +205,12 @@ set max_streak = greatest(t.max_streak, excluded.imported_max),
     zone = case
         when t.zone_hour is null or excluded.zone_hour > t.zone_hour then excluded.zone
         when excluded.zone_hour = t.zone_hour then greatest(t.zone, excluded.zone)
-        else t.zone end
-where excluded.last_activity_date is null;
+        else t.zone end;
 
--- write streaks (day, span, streak)
+-- write streaks (day, span)
 -- A new range of days swallows the runs it overlaps or touches and becomes one run with them. No
--- more than one run in two days can begin inside a range, and one before it: hence the limit, which
--- keeps a user of a thousand runs as cheap as one of a single run.
+-- more than one run in two days can begin inside a range, and one before it: hence the first limit,
+-- which keeps a user of a thousand runs as cheap as one of a single run.
 with day as (
     select n.user_id, least(n.first_day, r.first_day) as first_day, greatest(n.last_day, r.last_day) as last_day
     from (
@@ -236,8 +238,17 @@ island as materialized (
     ) as i
 ),
 swallowed as (
-    delete from streak_run as r using island as i
-    where r.user_id = i.user_id and r.first_day > i.first_day and r.first_day <= i.last_day
+    -- By address, because a join could be planned as a scan of the whole table; the lock keeps it true.
+    delete from streak_run where ctid = any(array(
+        select r.run
+        from island as i
+        cross join lateral (
+            select r.ctid as run from streak_run as r
+            where r.user_id = i.user_id and r.first_day > i.first_day and r.first_day <= i.last_day
+            limit i.last_day - i.first_day
+        ) as r
+        where i.last_day > i.first_day
+    ))
 ),
 kept as (
     insert into streak_run (user_id, first_day, last_day)
@@ -250,27 +261,21 @@ latest as (
         max(last_day - first_day) + 1 as longest
     from island group by user_id
 )
-update streaks as t
-set last_activity_date = greatest(t.last_activity_date, l.last_day),
-    current_streak = case when l.last_day < t.last_activity_date then t.current_streak else l.length end,
-    max_streak = greatest(t.max_streak, l.longest, n.imported_max),
-    imported_max = greatest(t.imported_max, n.imported_max),
-    zone_hour = greatest(t.zone_hour, n.zone_hour),
-    zone = case
-        when t.zone_hour is null or n.zone_hour > t.zone_hour then n.zone
-        when n.zone_hour = t.zone_hour then greatest(t.zone, n.zone collate "C")
-        else t.zone end
+insert into streaks as t (user_id, last_activity_date, current_streak, max_streak)
+select l.user_id, greatest(o.last_activity_date, l.last_day),
+    case when l.last_day < o.last_activity_date then o.current_streak else l.length end,
+    greatest(o.max_streak, l.longest)
 from latest as l
-left join unnest($7::text[], $8::integer[], $9::timestamptz[], $10::text[]) as n (user_id, imported_max, zone_hour, zone)
-    on n.user_id = l.user_id
-where t.user_id = l.user_id and (
-    l.last_day > coalesce(t.last_activity_date, '-infinity')
-    or (l.last_day = t.last_activity_date and l.length <> t.current_streak)
-    or greatest(l.longest, n.imported_max) > t.max_streak
-    or n.imported_max > t.imported_max
-    or n.zone_hour > coalesce(t.zone_hour, '-infinity')
-    or (n.zone_hour = t.zone_hour and n.zone collate "C" > t.zone)
-);
+cross join lateral (
+    select t.last_activity_date, t.current_streak, t.max_streak from streaks as t where t.user_id = l.user_id limit 1
+) as o
+where l.longest > o.max_streak
+    or l.last_day > coalesce(o.last_activity_date, '-infinity')
+    or (l.last_day = o.last_activity_date and l.length <> o.current_streak)
+order by l.user_id collate "C"
+on conflict (user_id) do update
+set last_activity_date = excluded.last_activity_date, current_streak = excluded.current_streak,
+    max_streak = excluded.max_streak;
 
 -- verify daily_activity
 select user_id, activity_date, status, problems_solved, lesson_ids, sources,

@@ -75,10 +75,11 @@ class Stage:
 
 
 def line(view: View) -> str:
+    lag = "-" if view.lag is None else f"{view.lag:,}"
     flush = "-" if view.flush is None else f"{view.flush * 1000:.0f} ms"
     return (
         f"{view.act:<22} published {view.published:>6,}/{view.expected:,}  applied {view.applied:>6,}"
-        f"  lag {view.lag:>5,}  buffer {view.buffer:>5,} rows  flush {flush:>6}"
+        f"  lag {lag:>6}  buffer {view.buffer:>5,} rows  flush {flush:>6}"
         f"  dead letters {view.dead_letters:,}"
     )
 

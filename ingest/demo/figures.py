@@ -8,13 +8,16 @@ from ingest.verify import Report
 
 
 class View(NamedTuple):
-    """One moment. `flush` is the median time of a flush, in seconds; `act` says what goes on."""
+    """One moment. `flush` is the median time of a flush, in seconds; `act` says what goes on.
+
+    `lag` is None while no worker is there to tell it.
+    """
 
     act: str
     published: int
     expected: int
     applied: int
-    lag: int
+    lag: int | None
     buffer: int
     flush: float | None
     dead_letters: int

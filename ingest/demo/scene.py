@@ -236,7 +236,7 @@ class _Scene:
                     published=self.sent,
                     expected=self.plan.events,
                     applied=int(sum(worker.total("records_total", outcome=o) for o in FOLDED)),
-                    lag=int(worker.total("consumer_lag")),
+                    lag=int(worker.total("consumer_lag")) if worker.pid else None,
                     buffer=int(worker.total("buffer_rows")),
                     flush=quantile(flushes, 0.5),
                     dead_letters=int(worker.total("dead_letters_total")),

@@ -127,7 +127,7 @@ async def durability(patient: Patient) -> Findings:
 async def connections(patient: Patient) -> Findings:
     """Whether there is room for one worker process more."""
     (server,) = await patient.database.fetch(queries()["server"])
-    free, needed = server["free"], patient.settings.postgres.pool_size
+    free, needed = server["free"], patient.settings.postgres.pool_size * len(patient.registry.projections)
     said = f"{free} connections are free, a worker process opens up to {needed}"
     if free < needed:
         mend = "raise max_connections, put pgbouncer in front, or lower ACTIVITY_POSTGRES__POOL_SIZE"

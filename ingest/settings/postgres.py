@@ -62,7 +62,7 @@ class PostgresSettings(Section):
         default=10, gt=0, le=3600, description="seconds a statement may wait for a lock"
     )
     pool_size: int = Field(
-        default=4, ge=1, le=100, description="connections at most, for each projection of a worker"
+        default=3, ge=1, le=100, description="connections at most for each projection a worker runs"
     )
 
     @property

@@ -58,9 +58,6 @@ class WorkerSettings(Section):
         default=0.1, gt=0, le=60, description="seconds before the first retry; each next waits longer"
     )
     backoff_cap: float = Field(default=30, gt=0, le=3600, description="seconds between retries at most")
-    dead_letter_ratio: float = Field(
-        default=0.5, gt=0, le=1, description="part of the last 1,000 records rejected that pauses"
-    )
     sweep_interval: float = Field(
         default=5, gt=0, le=3600, description="seconds between looks for rows that time out"
     )

@@ -32,7 +32,7 @@ ADOPTED = (
     " activity-ingest verify --covered proves that they contain the log"
 )
 TRUNCATED = "the dead-letter topic has lost its oldest records: whether every reject is there cannot be told"
-VALID_NOW = "{} dead-lettered records are valid now; the rows are expected to hold them: replay them"
+VALID_NOW = "{} dead-lettered records are valid now; the rows are expected to hold them: publish them again"
 
 
 async def verify(
