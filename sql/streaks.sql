@@ -38,8 +38,11 @@ create table daily_total (
     sources smallint not null default 0, -- 1 general, 2 session, 4 learning
     primary key (user_id, activity_date)
 ) with (fillfactor = 90);
--- "How many users were active on this day?"
-create index daily_total_activity_date on daily_total (activity_date);
+-- "How many users were active on this day?" Days come in their order, so that a block range index of
+-- some kilobytes finds them, at no measurable cost (a b-tree: 9 % of this table's writes, 60 bytes of
+-- WAL a row). And it cannot be taken for a look-up of one row, as a b-tree is where statistics are old.
+create index daily_total_activity_date on daily_total using brin (activity_date)
+    with (pages_per_range = 32, autosummarize = on);
 insert into daily_total (user_id, activity_date)
 select user_id, d::date
 from streak_run, generate_series(first_day::timestamp, last_day::timestamp, '1 day') as d;
@@ -161,12 +164,9 @@ set problems_solved = t.problems_solved + excluded.problems_solved,
 
 -- lock streaks (day, span, streak)
 -- Makes or locks the row of every user whose runs are about to change, in key order; the next
--- statement then sees what other writers of these users have committed. A new user's streak is
--- guessed to be one day long, which mostly spares that statement a second version of the row.
--- Makes or locks the row of every user whose runs are about to change, in key order; the next
--- statement then sees what other writers of these users have committed. A new user's row is guessed
--- to be one day long, which mostly spares that statement a second version of it. Where no day is
--- new, only registers can change, and they do so here.
+-- statement then sees what other writers of these users have committed. ON CONFLICT locks a row also
+-- where its WHERE leaves it as it is. A new user's streak is guessed to be one day long, which mostly
+-- spares the next statement a second version of the row.
 with day as (
     select n.user_id, max(n.last_day) as last_day
     from (
@@ -205,7 +205,10 @@ set max_streak = greatest(t.max_streak, excluded.imported_max),
     zone = case
         when t.zone_hour is null or excluded.zone_hour > t.zone_hour then excluded.zone
         when excluded.zone_hour = t.zone_hour then greatest(t.zone, excluded.zone)
-        else t.zone end;
+        else t.zone end
+where excluded.imported_max > t.imported_max
+    or excluded.zone_hour > coalesce(t.zone_hour, '-infinity')
+    or (excluded.zone_hour = t.zone_hour and excluded.zone > t.zone);
 
 -- write streaks (day, span)
 -- A new range of days swallows the runs it overlaps or touches and becomes one run with them. No

@@ -6,19 +6,18 @@ The least of several rounds is told, because whatever else the machine does can 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from time import process_time
 from typing import Any
 
 from aiokafka.structs import ConsumerRecord
 
 from ingest.batch import Batch, Caps
-from ingest.contract import Decoder, Limits
+from ingest.contract import Limits
 from ingest.postgres.sink import columns
 from ingest.record import Partition
 from ingest.registry import Registry
 from ingest.worker import POLL_RECORDS
-from operator import attrgetter
-
 from tests.bench.cases import Case, Message, now
 
 EVENTS = 50_000

@@ -1,8 +1,9 @@
 """The limits: polling alone, and writing the same rows from arrays made beforehand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from time import monotonic, perf_counter
 from typing import Any, TypeAlias
 
@@ -10,12 +11,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from ingest.batch import Batch, Caps, Flush
 from ingest.kafka import Connection
-from ingest.registry import limits
 from ingest.postgres.sink import columns
-from ingest.record import Partition, Record
+from ingest.projection import Projection
+from ingest.queries import SqlFile
+from ingest.record import Partition
+from ingest.registry import limits
 from ingest.worker import POLL_RECORDS
-from operator import attrgetter
-
 from tests.bench.cases import now
 from tests.bench.ground import Ground
 
@@ -75,17 +76,13 @@ async def flushes(ground: Ground) -> list[Flush]:
     return [*done, batch.close("end")]
 
 
-def arrays(ground: Ground, done: Sequence[Flush]) -> list[Arguments]:
+def arrays_of(projection: Projection, sql: SqlFile, done: Iterable[Flush]) -> list[Arguments]:
     """For each flush, what its statements are given."""
-    tables = ground.projection.tables
-    getters = [[attrgetter(name) for name in table.columns] for table in tables]
+    getters = [[attrgetter(name) for name in table.columns] for table in projection.tables]
     prepared = []
     for flush in done:
         parts = [columns(rows, get) for rows, get in zip(flush.rows, getters, strict=True)]
-        writes = ground.registry.sql[ground.case.projection].writes
-        prepared.append(
-            [[c for name in w.tables for c in parts[ground.projection.table(name)]] for w in writes]
-        )
+        prepared.append([[c for n in w.tables for c in parts[projection.table(n)]] for w in sql.writes])
     return prepared
 
 

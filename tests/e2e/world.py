@@ -164,6 +164,8 @@ class Process:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, error.read().decode(), error.headers["Content-Type"])
+        except OSError as error:
+            raise AssertionError(f"no answer to {path}: {error}\n{self.text[-2000:]}") from error
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum over all series that have these labels."""

@@ -2,20 +2,36 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from ingest.migrate import migrate
 from tests.conftest import Databases
 from tests.laws.harness import REGISTRY, Bench
+
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "streaks": {"daily_goal": 1, "default_timezone": "America/St_Johns"},
+    "user_activity": {"activity_throttle": 3600},
+}
+"""Options that differ from the defaults; a database holds one set of them for good."""
 
 
 @pytest.fixture(scope="session")
 def laws_dsn(databases: Databases) -> Iterator[str]:
-    from ingest.migrate import migrate
-
     with databases("empty") as dsn:
         asyncio.run(migrate(dsn, REGISTRY.files))
         yield dsn
+
+
+@pytest.fixture(scope="session", params=OTHERWISE)
+def other_bench(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Bench]:
+    """A projection whose options are not the defaults."""
+    with databases("empty") as dsn, asyncio.Runner() as runner:
+        runner.run(migrate(dsn, REGISTRY.files))
+        bench = Bench(request.param, dsn, runner, **OTHERWISE[request.param])
+        yield bench
+        runner.run(bench.database.close())
 
 
 @pytest.fixture(scope="session")

@@ -32,10 +32,10 @@ def logs_of(name: str) -> st.SearchStrategy[list[PlainRecord]]:
 class Bench:
     """Folds and writes records of one projection, and reads what its tables then hold."""
 
-    def __init__(self, name: str, dsn: str, runner: asyncio.Runner) -> None:
+    def __init__(self, name: str, dsn: str, runner: asyncio.Runner, **options: Any) -> None:
         self.projection: Projection = REGISTRY.projections[name]
         self.sql = REGISTRY.sql[name]
-        self.options = self.projection.options()
+        self.options = self.projection.options(**options)
         self.decoder = REGISTRY.decoder(self.projection, LIMITS)
         self._runner = runner
         settings = PostgresSettings(dsn=SecretStr(dsn), pool_size=3)

@@ -1,6 +1,6 @@
 """What the tables hold is what each projection's independent reference says they must hold."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.harness import PROJECTIONS, Bench, logs_of
-from tests.strategies import Tape, tapes
+from tests.strategies import PlainRecord, Tape, tapes
 
 pytestmark = pytest.mark.law
 Rows = Mapping[Any, tuple[Any, ...]]
@@ -19,7 +19,17 @@ Rows = Mapping[Any, tuple[Any, ...]]
 def test_reference_the_tables_hold_what_the_reference_says(
     name: str, benches: Callable[[str], Bench], data: st.DataObject, tape: Tape
 ) -> None:
-    bench, records = benches(name), data.draw(logs_of(name))
+    check(benches(name), data.draw(logs_of(name)), tape)
+
+
+@given(data=st.data(), tape=tapes)
+def test_reference_agrees_whatever_the_options_are(
+    other_bench: Bench, data: st.DataObject, tape: Tape
+) -> None:
+    check(other_bench, data.draw(logs_of(other_bench.projection.name)), tape)
+
+
+def check(bench: Bench, records: Sequence[PlainRecord], tape: Tape) -> None:
     bench.after(*tape.chunks(records))
     expected = bench.reference(bench.events(records)).rows()
     assert bench.sql.verifies.keys() == expected.keys()

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.contract import StreakImported, UserActive
 from tests.laws.harness import Bench, logs_of
-from tests.strategies import Tape, tapes
+from tests.strategies import PlainRecord, Tape, event, tapes
+from tests.values import MOMENTS
 
 pytestmark = pytest.mark.law
 
@@ -36,6 +38,25 @@ def test_runs_are_the_days_joined_and_streaks_follow_from_them(
         lengths = [(last - first).days + 1 for first, last in spans]
         ((last_day, current, longest, imported),) = streaks[user]
         assert (last_day, current, longest) == (spans[-1][1], lengths[-1], max(imported, *lengths))
+
+
+def test_an_import_of_a_century_joins_what_lies_in_it(benches: Callable[[str], Bench]) -> None:
+    bench = benches("streaks")
+    last, century = MOMENTS[0].date(), 36_525
+    scattered = [active(days) for days in (*range(0, -century, -977), 1, 5)]
+    whole: dict[str, Any] = {"current_streak": century, "max_streak": 3, "last_activity_date": str(last)}
+    imported = PlainRecord(event(StreakImported, MOMENTS[0] + DAY, user_id="u", **whole))
+    bench.after(scattered, [imported])
+    runs = by_user(bench, "select user_id, first_day, last_day from streak_run order by 2")
+    first = last - DAY * (century - 1)
+    assert runs["u"] == [(first, last + DAY), (last + DAY * 5, last + DAY * 5)]
+    streaks = by_user(bench, "select user_id, current_streak, max_streak from streaks")
+    assert streaks["u"] == [(1, century + 1)]
+    assert bench.after([imported], scattered) == bench.after([*scattered, imported])
+
+
+def active(days: int) -> PlainRecord:
+    return PlainRecord(event(UserActive, MOMENTS[0] + DAY * days, user_id="u"))
 
 
 def by_user(bench: Bench, query: str) -> dict[str, list[tuple[Any, ...]]]:

@@ -130,7 +130,7 @@ class FakeSource:
         return max((r.offset + 1 for r in self.logs[partition]), default=0)
 
     async def commit(self, offsets: Offsets, generation: int) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
         if self.commit_failures:
             raise self.commit_failures.popleft()
         self.commits.append((dict(offsets), generation))

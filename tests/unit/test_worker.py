@@ -106,12 +106,14 @@ async def test_rejects_go_to_the_dead_letters_and_are_committed_over() -> None:
 
 @in_virtual_time
 async def test_holes_in_the_log_are_committed_over() -> None:
-    world = World()
+    world = World(idle_refresh=3600.0)
     world.source.add(seen("a", 0))
     running = world.start()
     await until(lambda: world.source.committed == {FIRST: 1})
     world.source.positions[FIRST] = 5
+    began = monotonic()
     await until(lambda: world.source.committed == {FIRST: 5})
+    assert monotonic() - began < 3.0
     await world.finish(running)
 
 
@@ -164,7 +166,7 @@ async def test_committed_offsets_never_go_back() -> None:
 
 @in_virtual_time
 async def test_a_commit_that_fails_is_made_again() -> None:
-    world = World()
+    world = World(idle_refresh=3600.0)
     world.source.commit_failures.extend([DOWN] * 5)
     world.source.add(seen("a", 0))
     running = world.start()
@@ -267,6 +269,16 @@ async def test_while_idle_progress_is_refreshed_now_and_then() -> None:
     assert (latest.partition, latest.next_offset) == (FIRST, 1)
     assert latest.read_up_to
     assert now() - latest.read_up_to < MINUTE / 10
+    await world.finish(running)
+
+
+@in_virtual_time
+async def test_progress_is_refreshed_as_often_where_batches_are_written_seldom() -> None:
+    world = World(caps=HOURLY, idle_refresh=5.0)
+    running = world.start()
+    began = monotonic()
+    await until(lambda: len(world.sink.writes) == 3)
+    assert monotonic() - began < 20
     await world.finish(running)
 
 

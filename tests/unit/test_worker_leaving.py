@@ -13,6 +13,7 @@ from tests.unit.doubles import (
     SECOND,
     World,
     broken,
+    clients,
     offsets_of,
     seen,
 )
@@ -68,6 +69,35 @@ async def test_a_revoke_starts_no_retry_and_forgets_what_was_not_durable() -> No
 
 
 @in_virtual_time
+async def test_a_revoke_writes_nothing_after_a_flush_that_was_not_durable() -> None:
+    world = World(caps=TWO_ROWS)
+    world.sink.held = True
+    world.source.add(*pairs(0, 1))
+    running = world.start()
+    await until(lambda: len(world.sink.waiting) == 1)
+    world.source.add(seen("later", 2))
+    await until(lambda: world.worker.buffered_records == 1)
+    world.sink.failures.append(DOWN)
+    world.sink.release_all()
+    await world.worker.revoke()
+    assert (len(world.sink.attempts), world.sink.writes, world.source.commits) == (1, [], [])
+    world.source.reassign(SECOND)
+    await world.finish(running)
+
+
+@in_virtual_time
+async def test_what_is_read_again_under_a_new_assignment_is_committed_again() -> None:
+    world = World()
+    world.source.add(seen("a", 0), seen("b", 1))
+    running = world.start()
+    await until(lambda: world.source.commits == [({FIRST: 2}, 1)])
+    await world.worker.revoke()
+    world.source.reassign(FIRST, at={FIRST: 1})
+    await until(lambda: world.source.commits[1:] == [({FIRST: 2}, 2)])
+    await world.finish(running)
+
+
+@in_virtual_time
 async def test_a_revoke_waits_for_running_flushes_but_not_for_ever() -> None:
     world = World(caps=TWO_ROWS, revoke_timeout=30.0)
     world.sink.held = True
@@ -112,6 +142,7 @@ async def test_a_flush_of_an_earlier_assignment_commits_nothing_and_notes_no_pro
     await asyncio.sleep(120)
     assert all(FIRST not in offsets for offsets, _ in world.source.commits)
     assert FIRST not in world.sink.progress
+    assert [clients(flush) for flush in world.sink.attempts if flush.records] == [["c0", "c1"]]
     await world.finish(running)
 
 
