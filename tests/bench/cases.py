@@ -41,15 +41,24 @@ def _id(random: Random) -> str:
 
 
 def _clients(case: Case, events: int, end: datetime) -> Iterator[Message]:
-    """Random clients, 1 ms apart; each once where there are as many events as clients."""
+    """Random clients, 1 ms apart."""
     random = Random(1)
-    once = list(range(case.keys)) if case.share * 1_000_000 >= case.keys == 1_000_000 else None
-    if once:
-        random.shuffle(once)
     for number in range(events):
-        client = f"client-{once[number % case.keys] if once else random.randrange(case.keys):07}"
-        time = end - timedelta(milliseconds=events - number)
-        yield client.encode(), encode("client.seen", _id(random), SOURCE, time, {"client_id": client})
+        yield _seen(random, random.randrange(case.keys), end - timedelta(milliseconds=events - number))
+
+
+def _new_clients(case: Case, events: int, end: datetime) -> Iterator[Message]:
+    """Every client once, as far as the events go."""
+    random = Random(1)
+    order = list(range(case.keys))
+    random.shuffle(order)
+    for number in range(events):
+        yield _seen(random, order[number % case.keys], end - timedelta(milliseconds=events - number))
+
+
+def _seen(random: Random, number: int, time: datetime) -> Message:
+    client = f"client-{number:07}"
+    return client.encode(), encode("client.seen", _id(random), SOURCE, time, {"client_id": client})
 
 
 def _users(case: Case, events: int, end: datetime) -> Iterator[Message]:
@@ -98,7 +107,7 @@ def _sessions(case: Case, events: int, end: datetime) -> Iterator[Message]:
 CASES = (
     Case("client hot", "client_activity", 5_000, 1.0, _clients),
     Case("client warm", "client_activity", 100_000, 0.5, _clients),
-    Case("client cold", "client_activity", 1_000_000, 1.0, _clients),
+    Case("client cold", "client_activity", 1_000_000, 1.0, _new_clients),
     Case("user", "user_activity", 100_000, 0.5, _users),
     Case("streaks", "streaks", 100_000, 0.3, _users),
     Case("live", "live_activity", 100_000, 0.3, _sessions),

@@ -25,7 +25,7 @@ Arguments: TypeAlias = list[list[Any]]
 
 
 @asynccontextmanager
-async def consumer(ground: Ground) -> AsyncIterator[AIOKafkaConsumer]:
+async def consumer(ground: Ground) -> AsyncIterator[Any]:
     """aiokafka's consumer at the topic's beginning, in no group, set as the worker's is."""
     kafka = ground.settings.kafka
     reading = AIOKafkaConsumer(
@@ -48,13 +48,13 @@ async def consumer(ground: Ground) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def raw_poll(ground: Ground) -> float:
-    """Records a second where nothing is done with them."""
+    """Seconds for reading the topic where nothing is done with the records."""
     async with consumer(ground) as reading:
         count, started = 0, perf_counter()
         while count < ground.events:
             taken = await reading.getmany(timeout_ms=200)
             count += sum(map(len, taken.values()))
-        return count / (perf_counter() - started)
+        return perf_counter() - started
 
 
 async def flushes(ground: Ground) -> list[Flush]:
@@ -87,21 +87,22 @@ def arrays_of(projection: Projection, sql: SqlFile, done: Iterable[Flush]) -> li
 
 
 async def raw_write(ground: Ground, prepared: Sequence[Arguments], connections: int) -> float:
-    """Seconds that Postgres takes for all of them, with so many connections."""
-    texts = [write.text for write in ground.registry.sql[ground.case.projection].writes]
+    """Seconds that Postgres takes for all of them, over so many connections."""
+    texts = [statement.text for statement in ground.registry.sql[ground.case.projection].writes]
     opened = [await ground.connect() for _ in range(connections)]
-    waiting = iter(prepared)
-
-    async def write(connection: Any) -> None:
-        for flush in waiting:
-            async with connection.transaction():
-                for text, arguments in zip(texts, flush, strict=True):
-                    await connection.execute(text, *arguments)
-
     try:
+        waiting = iter(prepared)
         started = perf_counter()
-        await asyncio.gather(*map(write, opened))
+        await asyncio.gather(*(write(connection, texts, waiting) for connection in opened))
         return perf_counter() - started
     finally:
         for connection in opened:
             await connection.close()
+
+
+async def write(connection: Any, texts: Sequence[str], flushes: Iterable[Arguments]) -> None:
+    """Each flush in a transaction, as the worker writes it."""
+    for arguments in flushes:
+        async with connection.transaction():
+            for text, given in zip(texts, arguments, strict=True):
+                await connection.execute(text, *given)

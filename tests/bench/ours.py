@@ -1,30 +1,25 @@
 """The worker, wired as `ingest.member` wires it, from its assignment to the end of its drain."""
 
 import asyncio
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter, process_time
 
 from ingest.kafka import Connection, Lookup
 from ingest.member import Member, World
 from ingest.metrics import Metrics
+from ingest.ports import Polled
 from ingest.postgres import Database
 from ingest.postgres.pins import put_settings
 from ingest.projection import pinned_names
-from ingest.record import Partition
 from tests.bench.ground import Ground
-
-LOOK = 0.01  # seconds between two looks whether all is read
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Seconds on the clock and of processor time in this process; rows written, flushes."""
+    """Seconds on the clock, and of processor time in this process."""
 
     wall: float
-    cpu: float
-    rows: float
-    flushes: float
+    processor: float
 
 
 async def work(ground: Ground) -> Took:
@@ -47,26 +42,25 @@ async def work(ground: Ground) -> Took:
 
 
 async def _timed(ground: Ground, member: Member, metrics: Metrics) -> Took:
-    begun = asyncio.Event()
-    started = [0.0, 0.0]
-
-    async def assigned(partitions: Collection[Partition], generation: int) -> None:
-        started[:] = perf_counter(), process_time()
-        begun.set()
-
-    member.source.listener = replace(member.source.listener, on_assigned=assigned)
     stop = asyncio.Event()
+    started = [0.0, 0.0]
+    poll = member.source.poll
+
+    def assigned(partitions: int) -> None:
+        started[:] = perf_counter(), process_time()
+
+    async def watched(timeout_s: float, limit: int) -> Polled:
+        polled = await poll(timeout_s, limit)
+        if sum(polled.positions.values()) >= ground.events:
+            stop.set()
+        return polled
+
+    member.metrics.assigned = assigned  # type: ignore[method-assign]
+    member.source.poll = watched  # type: ignore[method-assign]
     await member.start()
-    running = asyncio.create_task(member.worker.run(stop))
-    await begun.wait()
-    while sum(member.worker.positions.values()) < ground.events and not running.done():
-        await asyncio.sleep(LOOK)
-    stop.set()
-    await running
-    wall, cpu = perf_counter() - started[0], process_time() - started[1]
-    measured = metrics.for_projection(ground.case.projection)
-    flushes = sum(series._value.get() for series in measured.flushes.values())
-    stored = sum(series._value.get() for series in measured.records.values())
+    await member.worker.run(stop)
+    wall, processor = perf_counter() - started[0], process_time() - started[1]
+    stored = sum(s._value.get() for s in metrics.for_projection(ground.case.projection).records.values())
     if stored != ground.events:
         raise RuntimeError(f"{stored:.0f} of {ground.events} records were accounted for")
-    return Took(wall, cpu, measured.rows_written._value.get(), flushes)
+    return Took(wall, processor)

@@ -9,7 +9,7 @@ from signal import SIGTERM
 
 import pytest
 
-from tests.e2e.world import PROJECTIONS, TOPIC_OF, Process, Session, World, start_servers, stop_server
+from tests.e2e.world import PROJECTIONS, TOPIC_OF, Process, World, start_servers, stop_server
 
 pytestmark = pytest.mark.e2e
 
@@ -21,7 +21,6 @@ HOARDING = {
 """A worker with these writes nothing of a few thousand events before it is told to go."""
 DURABLE = "select coalesce(sum(next_offset), 0)::bigint as records from ingest_progress"
 AS_MANY = f"select records >= $1 from ({DURABLE}) as durable"
-WAITING = "select exists (select from pg_locks where not granted and relation = $1::text::regclass)"
 
 
 @contextmanager
@@ -30,14 +29,6 @@ def traffic(world: World) -> Iterator[Process]:
     with world.running("simulate", "--events", "1000000", "--rate", "1000", "--seed", "11") as process:
         yield process
         process.alive()
-
-
-@contextmanager
-def locked(session: Session, table: str) -> Iterator[None]:
-    """Nobody else writes to the table."""
-    session.execute(f"begin; lock table {table} in share mode")
-    yield
-    session.execute("rollback")
 
 
 def fill_buffer(world: World, worker: Process) -> None:
@@ -56,8 +47,8 @@ def test_a_worker_killed_at_any_moment_leaves_nothing_wrong(world: World) -> Non
     with traffic(world), world.database() as session:
         with world.running() as worker:
             worker.until_logged("started")
-        with world.running() as worker, locked(session, "streaks"):
-            worker.until(partial(session.value, WAITING, "streaks"), "a flush in the middle")
+        with world.running() as worker, session.locked("streaks"):
+            worker.until(lambda: session.blocks("streaks"), "a flush in the middle")
             worker.kill()
         for _ in range(2):
             with world.running() as worker:

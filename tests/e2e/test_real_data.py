@@ -111,7 +111,9 @@ def test_recorded_events_become_the_rows_that_the_files_call_for_though_a_worker
     with world.running("run", "--until-caught-up") as worker, world.database() as session:
         some = "select exists (select from client_activity) and exists (select from streaks)"
         worker.until(lambda: session.value(some), "rows of both topics")
-        worker.kill()
+        with session.locked("streaks"):
+            worker.until(lambda: session.blocks("streaks"), "a flush in the middle")
+            worker.kill()
     assert lag(world) > 0
     world.catch_up()
     assert lag(world) == 0

@@ -208,6 +208,18 @@ class Session:
     def rows(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self._runner.run(self._connection.fetch(statement, *arguments))]
 
+    @contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Nobody else writes to the table."""
+        self.execute(f"begin; lock table {table} in share mode")
+        yield
+        self.execute("rollback")
+
+    def blocks(self, table: str) -> bool:
+        """Whether a transaction has come to the locked table, and waits in its midst."""
+        waiting = "select exists (select from pg_locks where not granted and relation = $1::text::regclass)"
+        return bool(self.value(waiting, table))
+
 
 class Produced(NamedTuple):
     """A record to produce: to which logical topic, and what is in it."""

@@ -42,7 +42,7 @@ class Bench:
         self.database = Database(settings, REGISTRY.engine)
         self.sink = PostgresSink(self.database, self.projection, self.sql)
         self.run(self._pin())
-        self._tables = self.run(self._columns())
+        self.tables = self.run(self._columns())
         self.types: Mapping[str, Sequence[str]] = self.run(self._argument_types())
         self._everything = self._reading()
 
@@ -93,7 +93,7 @@ class Bench:
 
     async def clear(self) -> None:
         async with self.database.transaction() as transaction:
-            await transaction.execute("; ".join(f"delete from {table}" for table in self._tables))
+            await transaction.execute("; ".join(f"delete from {table}" for table in self.tables))
 
     async def contents(self) -> list[tuple[str, str]]:
         """All that the merge law speaks of, as sorted text."""
@@ -117,7 +117,7 @@ class Bench:
 
     def stores(self, table: Table) -> bool:
         """Whether `table` is a table of the database with all the columns of its rows."""
-        return set(table.columns) <= set(self._tables.get(table.name, ()))
+        return set(table.columns) <= set(self.tables.get(table.name, ()))
 
     async def _argument_types(self) -> dict[str, list[str]]:
         """Per table of the projection the array types that the statements give its columns."""
@@ -157,7 +157,7 @@ class Bench:
             f"select 'verify {name}' as place, v::text as row from ({text.rstrip('; ')}\n) as v"
             for name, text in self.sql.verifies.items()
         ]
-        for table, columns in self._tables.items():
+        for table, columns in self.tables.items():
             kept = [c for c in columns if c in provided] if table in self.sql.verifies else columns
             row = ", ".join(f't."{column}"' for column in kept)
             parts.append(f"select '{table}', row({row})::text from {table} as t")
