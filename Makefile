@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo test check run bench format lock clean stack-up stack-down stack-status
+.PHONY: help setup demo test test-all check lint run bench format lock clean stack-up stack-down stack-status
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -27,16 +27,21 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 demo: setup ## See events become tables, and the proof: about a minute, leaves nothing running
 	$(APP) demo
 
-test: setup ## Run the tests
-	mkdir -p .stack/tmp
-	PYTEST_DEBUG_TEMPROOT=.stack/tmp $(PY) -m pytest -q -n $(WORKERS) --dist worksteal
+TESTS := mkdir -p .stack/tmp && PYTEST_DEBUG_TEMPROOT=.stack/tmp $(PY) -m pytest -q -n $(WORKERS) --dist worksteal
 
-check: setup ## Check format, lint, types, import rules and tests
+test: setup ## Run the tests, but for the few that take a minute each
+	$(TESTS) -m 'not slow'
+
+test-all: setup ## Run all tests
+	$(TESTS)
+
+check: lint test ## Check format, lint, types, import rules and tests
+
+lint: setup ## Check format, lint, types and import rules
 	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/ruff check --quiet .
 	$(PY) -m mypy --no-error-summary
 	out=$$($(VENV)/bin/lint-imports --no-logo 2>&1) || { echo "$$out" >&2; exit 1; }
-	$(MAKE) --no-print-directory test
 
 run: setup stack-up ## Start the stack and a worker in the foreground
 	eval "$$($(APP) stack env)" && $(APP) migrate && $(APP) topics --create && exec $(APP) run

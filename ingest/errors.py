@@ -6,6 +6,7 @@
     │   └── TimedOut      it took too long             the same; three in a row for one batch: halve it
     ├── Misconfigured     an operator must act         stop, one clear line, exit 2
     │   └── LostOffsets   the log no longer has it     the same, and nothing is skipped silently
+    ├── WentBack          Postgres was restored        forget what is held, read again from what it has
     └── FoundWrong        a check found a difference   a command: exit 1
 
 Whoever catches one of these knows what to do from its class alone; the message is for people.
@@ -42,6 +43,10 @@ class TimedOut(Unavailable):
 
     def __init__(self, message: str, cause: str = "timeout") -> None:
         super().__init__(message, cause)
+
+
+class WentBack(IngestError):
+    """Postgres knows less than it was known to: restored from a backup, or a standby took over."""
 
 
 class Misconfigured(IngestError):

@@ -151,7 +151,9 @@ class Member:
         )
 
     async def _starts(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
-        return await start_offsets(self._database, self.projection.name, partitions)
+        found = await start_offsets(self._database, self.projection.name, partitions)
+        self.worker.found(found)
+        return found
 
     async def _assigned(self, partitions: Collection[Partition], generation: int) -> None:
         self.metrics.assigned(len(partitions))

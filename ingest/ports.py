@@ -42,6 +42,10 @@ class Source(Protocol):
         """Records of [start, end) of each partition, outside the group. Raises Unavailable."""
         ...
 
+    def begin_anew(self) -> None:
+        """Give the assignment up and join again; the next one starts where the database says."""
+        ...
+
     def pause(self) -> None:
         """Fetch nothing until `resume`, for partitions assigned in between as well."""
         ...
@@ -50,11 +54,15 @@ class Source(Protocol):
 
 
 class Progress(NamedTuple):
-    """A row of ingest_progress. `read_up_to` None keeps what is stored."""
+    """A row of ingest_progress. `read_up_to` None keeps what is stored.
+
+    `stored` is the next offset that Postgres is known to hold: if it has less by now, it went back.
+    """
 
     partition: Partition
     next_offset: int
     read_up_to: datetime | None
+    stored: int | None = None
 
 
 class Written(NamedTuple):
@@ -69,8 +77,9 @@ class Sink(Protocol):
     async def write(self, flush: Flush, progress: Sequence[Progress]) -> Written:
         """Rows and progress in one transaction.
 
-        Raises Unstorable (the rows are at fault), Unavailable, TimedOut or Misconfigured; nothing is
-        written then, or, where the reply to COMMIT was lost, all of it.
+        Raises Unstorable (the rows are at fault), Unavailable, TimedOut, WentBack (what `progress`
+        calls stored is not there any more) or Misconfigured; nothing is written then, or, where the
+        reply to COMMIT was lost, all of it.
         """
         ...
 

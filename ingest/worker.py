@@ -17,7 +17,7 @@ from ingest.batch import Batch, Flush
 from ingest.brake import Brake
 from ingest.committer import Committer
 from ingest.contract import Decoder
-from ingest.errors import LostOffsets, Unavailable
+from ingest.errors import LostOffsets, Unavailable, WentBack
 from ingest.metrics import ProjectionMetrics
 from ingest.offsets import Ledger, Ticket
 from ingest.pace import Pace
@@ -59,7 +59,8 @@ class Worker:
         self._caps = pace.caps
         self._standing: dict[Partition, int] = {}
         self._read_to_end: dict[Partition, datetime] = {}
-        self._noted: Offsets = {}
+        self._found: Offsets = {}
+        self._given_up = -1
         self._flushes: dict[asyncio.Task[None], Ticket] = {}
         self._patience = Patience()
         self._committer = Committer(projection.name, self._ledger, source, metrics, COMMIT_AGAIN_AFTER)
@@ -89,6 +90,10 @@ class Worker:
     def assigned(self) -> bool:
         """Whether the group has given this worker its share, which may be no partition at all."""
         return self._ledger.generation >= 0
+
+    def found(self, stored: Offsets) -> None:
+        """What Postgres held of the partitions that are about to be read."""
+        self._found = stored
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -137,6 +142,8 @@ class Worker:
         self._flush_if_due()
 
     def _take(self, polled: Polled) -> None:
+        if polled.generation == self._given_up:
+            return
         if polled.generation != self._ledger.generation:
             self._begin(polled)
         now, monotonic = self._now(), self._monotonic()
@@ -152,11 +159,8 @@ class Worker:
 
     def _begin(self, polled: Polled) -> None:
         """A new assignment: nothing read under an earlier one is ours to commit."""
-        self._patience.end()
-        self._ledger.assign(polled.generation)
-        self._batch = self._new_batch()
-        self._standing, self._read_to_end = {}, {}
-        self._noted = dict(polled.positions)
+        self._forget(polled.generation)
+        self._ledger.stored = {p: o for p, o in self._found.items() if p in polled.positions}
         self._patience = Patience()
 
     def _new_batch(self) -> Batch:
@@ -191,7 +195,7 @@ class Worker:
             }
             flush = replace(flush, offsets=offsets, reached={**flush.reached, **reached})
         self._last_write = self._monotonic()
-        ticket = self._ledger.open(flush.offsets, flush.generation)
+        ticket = self._ledger.open(flush.offsets, flush.generation, flush.reached)
         task = asyncio.create_task(self._carry(flush, ticket, self._patience))
         self._flushes[task] = ticket
         task.add_done_callback(self._landed)
@@ -203,21 +207,37 @@ class Worker:
         except Abandoned:
             self.metrics.flush(flush.trigger, "abandoned", self._monotonic() - started)
             return
+        except WentBack as error:
+            self.metrics.flush(flush.trigger, "abandoned", self._monotonic() - started)
+            self._give_up(ticket, error)
+            return
         except BaseException:
             self.metrics.flush(flush.trigger, "failed", self._monotonic() - started)
             raise
-        if ticket.noted:
-            self._noted = flush.offsets
         self._ledger.finish(ticket)
         self._committer.want()
         self._account(flush, outcome, self._monotonic() - started)
 
     def _progress(self, flush: Flush, ticket: Ticket) -> Sequence[Progress]:
-        """Only the oldest unfinished flush knows that everything below its offsets is durable."""
-        ticket.noted = self._ledger.is_oldest(ticket)
-        if not ticket.noted:
-            return ()
-        return [Progress(p, offset, flush.reached.get(p)) for p, offset in sorted(flush.offsets.items())]
+        offsets, reached = self._ledger.note(ticket)
+        stored = self._ledger.stored
+        return [Progress(p, offset, reached.get(p), stored.get(p)) for p, offset in sorted(offsets.items())]
+
+    def _give_up(self, ticket: Ticket, error: WentBack) -> None:
+        """What is held was to follow rows that are gone: let the assignment go and read again."""
+        if ticket.generation != self._ledger.generation:
+            return
+        log.error("beginning anew", projection=self.projection.name, error=error.message)
+        self.metrics.restored_rewinds.inc()
+        self._given_up = ticket.generation
+        self._forget(-1)
+        self._source.begin_anew()
+
+    def _forget(self, generation: int) -> None:
+        self._patience.end()
+        self._ledger.assign(generation)
+        self._batch = self._new_batch()
+        self._standing, self._read_to_end = {}, {}
 
     def _account(self, flush: Flush, outcome: Outcome, seconds: float) -> None:
         now = self._now()
@@ -276,9 +296,7 @@ class Worker:
         """
         self._patience.end()
         await self._settle("revoke", self.pace.revoke_timeout)
-        self._ledger.assign(-1)
-        self._batch = self._new_batch()
-        self._standing, self._read_to_end = {}, {}
+        self._forget(-1)
 
     async def _settle(self, trigger: str, timeout: float) -> None:
         """Finish what runs, then write what is held, and commit.
@@ -288,18 +306,18 @@ class Worker:
         """
         deadline = self._monotonic() + timeout
         await self._finish_flushes(timeout)
-        behind = bool(self._standing) and self._noted != self._standing
+        behind = any(self._ledger.stored.get(p, 0) != offset for p, offset in self._standing.items())
         if self._ledger.unfinished == 0 and (self._batch.records or behind):
             self._launch(trigger)
             await self._finish_flushes(max(0.0, deadline - self._monotonic()))
         await self._committer.commit()
 
     async def _finish_flushes(self, timeout: float) -> None:
-        if not self._flushes:
-            return
-        _, late = await asyncio.wait(list(self._flushes), timeout=timeout)
-        for task in late:
-            task.cancel()
-        if late:
-            log.warning("flushes given up; their records will be read again", count=len(late))
-            await asyncio.gather(*late, return_exceptions=True)
+        deadline = self._monotonic() + timeout
+        while running := list(self._flushes):  # again, because the timer may have sent one meanwhile
+            _, late = await asyncio.wait(running, timeout=max(0.0, deadline - self._monotonic()))
+            for task in late:
+                task.cancel()
+            if late:
+                log.warning("flushes given up; their records will be read again", count=len(late))
+                await asyncio.gather(*late, return_exceptions=True)

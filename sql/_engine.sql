@@ -98,11 +98,21 @@ from unnest($1::text[]) as t (name)
 order by t.name collate "C";
 
 -- query put_progress
--- Sorted, so that two writers of the same partitions never wait for each other in a circle.
+-- Sorted, so that two writers of the same partitions never wait for each other in a circle. Nothing at
+-- all is written where a row is behind what the writer knows to be stored: the database went back.
+with new as (
+    select * from unnest($2::text[], $3::integer[], $4::bigint[], $5::timestamptz[], $6::bigint[])
+        as n (topic, partition, next_offset, read_up_to, stored)
+)
 insert into ingest_progress as p (projection, topic, partition, next_offset, read_up_to)
 select $1, n.topic, n.partition, n.next_offset, n.read_up_to
-from unnest($2::text[], $3::integer[], $4::bigint[], $5::timestamptz[])
-    as n (topic, partition, next_offset, read_up_to)
+from new as n
+where not exists (
+    select from new as k
+    left join ingest_progress as o
+        on o.projection = $1 and o.topic = k.topic and o.partition = k.partition
+    where k.stored > coalesce(o.next_offset, -1)
+)
 order by n.topic collate "C", n.partition
 on conflict (projection, topic, partition) do update
 set next_offset = excluded.next_offset, read_up_to = coalesce(excluded.read_up_to, p.read_up_to);

@@ -77,7 +77,9 @@ $$;
 -- write live_activity (live_activity)
 with clock as materialized (
     select activity_epoch_ms(clock_timestamp()) as now_ms,
-        coalesce(live_activity_cutoff(min(read_up_to)), '-infinity') as cutoff
+        -- Unknown while any partition is, as for the sweep.
+        coalesce(live_activity_cutoff(
+            case when bool_and(read_up_to is not null) then min(read_up_to) end), '-infinity') as cutoff
     from ingest_progress where projection = 'live_activity'
 ),
 new as (

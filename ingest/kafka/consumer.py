@@ -78,11 +78,6 @@ class Consumer:
         """Offset of the next record; the partition must have been sought before."""
         return int(at_once(self._client.position(TopicPartition(*partition))))
 
-    def stable_end(self, partition: Partition) -> int | None:
-        """Last stable offset, as of `fetched_at`."""
-        end: int | None = self._client.last_stable_offset(TopicPartition(*partition))
-        return end
-
     def end(self, partition: Partition) -> int | None:
         """High watermark, as of `fetched_at`."""
         end: int | None = self._client.highwater(TopicPartition(*partition))

@@ -116,6 +116,10 @@ class KafkaSource:
         """See the Source port. Raises LostOffsets where the log no longer has them."""
         return await read_again(self._connection, starts, ends)
 
+    def begin_anew(self) -> None:
+        """See the Source port."""
+        self._broken = True
+
     def pause(self) -> None:
         """Fetch nothing until `resume`; what was fetched ahead is dropped and fetched again."""
         self._member.pause()
@@ -214,7 +218,7 @@ class KafkaSource:
                 if partition in standing:
                     consumer.seek(partition, standing[partition])
         # An error of no particular kind is how the client says that its background work died.
-        self._broken = type(error) is KafkaError
+        self._broken = self._broken or type(error) is KafkaError
         self._singly_until = self._now() + SINGLY
         if not isinstance(error, OffsetOutOfRangeError) or not self._placer.resets:
             raise fault(error, f"reading {', '.join(self.topics)}") from error
@@ -234,7 +238,8 @@ class KafkaSource:
             if assignment.note_fetch(partition, consumer.fetched_at(partition)):
                 self._watch.heard(now)
                 self._watch.fetched(now)
-            if at := assignment.read_to_end(partition, consumer.stable_end(partition)):
+            # Up to the high watermark: behind an open transaction records lie that nobody may read yet.
+            if at := assignment.read_to_end(partition, consumer.end(partition)):
                 to_end[partition] = at
         return Polled(records, dict(assignment.next), assignment.generation, to_end)
 

@@ -3,25 +3,34 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from ingest.errors import WentBack
 from ingest.ports import Progress
 from ingest.postgres.database import Database, Transaction
 from ingest.record import Partition
+
+NOTHING = "INSERT 0 0"
 
 
 async def put_progress(
     transaction: Transaction, sql: Mapping[str, str], projection: str, progress: Sequence[Progress]
 ) -> None:
-    """Overwrite the rows of these partitions; an unknown `read_up_to` leaves what is stored."""
+    """Overwrite the rows of these partitions; an unknown `read_up_to` leaves what is stored.
+
+    Raises WentBack where a row is behind what it was known to be.
+    """
     if progress:
-        await transaction.execute(
+        tag = await transaction.execute(
             sql["put_progress"],
             projection,
             [p.partition.topic for p in progress],
             [p.partition.number for p in progress],
             [p.next_offset for p in progress],
             [p.read_up_to for p in progress],
+            [p.stored for p in progress],
             what="ingest_progress",
         )
+        if tag == NOTHING:
+            raise WentBack(f"{projection}: Postgres has less than was written to it")
 
 
 async def refresh(database: Database, projection: str, progress: Sequence[Progress]) -> None:

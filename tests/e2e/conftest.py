@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Databases
-from tests.e2e.world import Process, World, own_world, shared_world
+from tests.e2e.process import Process
+from tests.e2e.world import World, own_world, shared_world
 
 PERIODS = ("FLUSH_INTERVAL", "SWEEP_INTERVAL", "GAUGE_INTERVAL", "IDLE_REFRESH")
 EAGER = {f"ACTIVITY_WORKER__{period}": "0.2" for period in PERIODS}

@@ -9,7 +9,8 @@ from signal import SIGTERM
 
 import pytest
 
-from tests.e2e.world import PROJECTIONS, TOPIC_OF, Process, World, start_servers, stop_server
+from tests.e2e.process import Process
+from tests.e2e.world import PROJECTIONS, TOPIC_OF, World, start_servers, stop_server
 
 pytestmark = pytest.mark.e2e
 
@@ -42,6 +43,7 @@ def fill_buffer(world: World, worker: Process) -> None:
     assert world.value("select count(*) from client_activity") == 0
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_any_moment_leaves_nothing_wrong(world: World) -> None:
     random = Random(20261121)
     with traffic(world), world.database() as session:
@@ -85,6 +87,7 @@ def test_a_second_sigterm_ends_a_drain_that_cannot_succeed(mortal_world: World, 
     world.verify()
 
 
+@pytest.mark.slow
 def test_a_second_worker_takes_its_share_in_mid_stream_and_the_first_may_go(world: World) -> None:
     everything = 4 * len(PROJECTIONS)
     with ExitStack() as workers:

@@ -7,7 +7,8 @@ from importlib.metadata import version
 import pytest
 
 from ingest.record import Record
-from tests.e2e.world import DEAD_LETTERS, Process, Produced, World
+from tests.e2e.process import Process
+from tests.e2e.world import DEAD_LETTERS, Produced, World
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import PATIENCE, PROJECTIONS, until
+from tests.e2e.process import PATIENCE, until
+from tests.e2e.world import PROJECTIONS
 
 pytestmark = pytest.mark.e2e
 
@@ -86,6 +87,7 @@ def test_the_demo_proves_its_tables_and_leaves_nothing(stranger: Stranger) -> No
     assert list(stranger.home.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_demo_can_be_kept_and_looked_around_in(stranger: Stranger) -> None:
     done = stranger.says(f"activity-ingest demo --events {EVENTS} --keep")
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import Process, Produced, World
+from tests.e2e.process import Process
+from tests.e2e.world import Produced, World
 
 pytestmark = pytest.mark.e2e
 

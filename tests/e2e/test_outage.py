@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import DEAD_LETTERS, LOGICAL, PATIENCE, PROJECTIONS, World, start_servers, stop_server
+from tests.e2e.process import PATIENCE
+from tests.e2e.world import DEAD_LETTERS, LOGICAL, PROJECTIONS, World, start_servers, stop_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SECONDS = int(os.environ.get("ACTIVITY_TEST_OUTAGE") or 8)
 RATE = 5_000

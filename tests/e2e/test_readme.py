@@ -18,10 +18,10 @@ from ingest import stack
 from ingest.demo.worker import free_port
 from ingest.queries import statements
 from tests.conftest import NOT_DURABLE, open_folder
-from tests.e2e.world import Process
+from tests.e2e.process import Process
 from tests.readme import Block, blocks, file_block
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 ELSEWHERE = {
     "make demo\n": "takes a minute; CI runs it",

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.world import PROJECTIONS, TOPIC_OF, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.realdata]
+pytestmark = [pytest.mark.e2e, pytest.mark.realdata, pytest.mark.slow]
 
 THROTTLE = timedelta(minutes=5)
 GOAL = 3

@@ -12,7 +12,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingest.metrics import METRICS, PREFIX
-from tests.e2e.world import PROJECTIONS, Process, Produced, World
+from tests.e2e.process import Process
+from tests.e2e.world import PROJECTIONS, Produced, World
 
 pytestmark = pytest.mark.e2e
 

@@ -56,7 +56,7 @@ async def test_a_table_that_grew_since_it_was_analyzed_is_not_scanned(migrated_d
         before = await rows_read(connection)
         for arguments in arrays_of(projection, sql, many):
             await write(connection, sql.writes, arguments)
-        # Four or five look-ups a row at most, and all rows of a table so small that they are its quickest way.
+        # Five look-ups a row at most, and all rows of a table so small that they are its quickest way.
         rows = sum(one.row_count for one in many)
         assert await rows_read(connection) - before < 6 * rows
     finally:

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ingest.errors import Misconfigured
+from ingest.errors import Misconfigured, WentBack
 from ingest.migrate import migrate
+from ingest.ports import Progress
 from ingest.postgres import Database
 from ingest.postgres.inspect import clock, gauges, missing_rights, refuse_old, server_version, standing
 from ingest.postgres.leases import Lease, release, still_held, sweep, with_lease
@@ -39,6 +40,21 @@ async def test_start_offsets_are_those_of_the_partitions_asked_for(postgres_dsn:
         asked = [Partition("shop", 0), Partition("shop", 2), Partition("shop", 3), Partition("else", 0)]
         assert await start_offsets(database, "shop", asked) == {asked[0]: 7, asked[1]: 9}
         assert await start_offsets(database, "shop", []) == {}
+
+
+async def test_a_database_that_went_back_is_noticed_and_nothing_is_noted(postgres_dsn: str) -> None:
+    first, second = Partition("shop", 0), Partition("shop", 1)
+    async with engine(postgres_dsn) as database:
+        await refresh(database, "shop", [Progress(first, 7, None), Progress(second, 7, None)])
+        await refresh(database, "shop", [Progress(first, 9, None, 7), Progress(second, 8, None, 5)])
+        for known in (10, 100):
+            with pytest.raises(WentBack):
+                await refresh(
+                    database, "shop", [Progress(first, 12, None, 9), Progress(second, 12, None, known)]
+                )
+        with pytest.raises(WentBack):
+            await refresh(database, "shop", [Progress(Partition("shop", 2), 12, None, 1)])
+        assert await start_offsets(database, "shop", [first, second]) == {first: 9, second: 8}
 
 
 async def test_as_of_is_the_least_once_every_partition_is_known(postgres_dsn: str) -> None:

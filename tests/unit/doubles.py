@@ -81,7 +81,7 @@ class FakeSource:
         self.positions = dict.fromkeys(self.logs, 0)
         self.generation = 1
         self.paused = False
-        self.pauses = self.polls = 0
+        self.pauses = self.polls = self.begun_anew = 0
         self.commits: list[tuple[dict[Partition, int], int]] = []
         self.poll_failures: deque[Exception] = deque()
         self.commit_failures: deque[Exception] = deque()
@@ -141,6 +141,9 @@ class FakeSource:
             raise self.read_failures.popleft()
         assert starts.keys() == ends.keys()
         return [r for p in starts for r in self.logs[p] if starts[p] <= r.offset < ends[p]]
+
+    def begin_anew(self) -> None:
+        self.begun_anew += 1
 
     def pause(self) -> None:
         self.paused = True

@@ -36,24 +36,45 @@ def test_partitions_of_finished_flushes_come_together() -> None:
     assert book.take() == {P: 12, Q: 5}
 
 
-def test_only_the_oldest_unfinished_flush_knows_that_all_before_it_is_durable() -> None:
+def test_the_oldest_flush_notes_its_offsets_and_one_flush_at_a_time_notes_any() -> None:
     book = ledger()
     first, second = book.open({P: 10}, 1), book.open({P: 20}, 1)
-    assert [book.is_oldest(first), book.is_oldest(second)] == [True, False]
+    assert book.note(first)[0] == {P: 10}
+    assert book.note(second)[0] == {}
     book.finish(first)
-    assert [book.is_oldest(first), book.is_oldest(second)] == [False, True]
+    assert book.stored == {P: 10}
+    assert book.note(second)[0] == {P: 20}
+
+
+def test_a_flush_that_is_never_the_oldest_notes_what_is_durable_all_the_same() -> None:
+    book = ledger()
+    flushes = [book.open({P: 10}, 1)]
+    for end in range(20, 100, 10):  # each begins while the one before it is still being written
+        flushes.append(book.open({P: end}, 1))
+        book.note(flushes[-1])
+        book.finish(flushes[-2])
+    assert 50 <= book.stored[P] < 90
+
+
+def test_a_flush_that_failed_notes_anew() -> None:
+    book = ledger()
+    only = book.open({P: 10}, 1)
+    assert book.note(only)[0] == book.note(only)[0] == {P: 10}
+    assert book.stored == {}
 
 
 def test_a_flush_of_an_earlier_assignment_says_nothing() -> None:
     book = ledger(1)
     old = book.open({P: 10}, 1)
-    book.assign(2)
+    book.note(old)
+    book.assign(2, {P: 3})
     late = book.open({P: 11}, 1)
+    assert book.note(late)[0] == {}
     for ticket in (old, late):
-        assert not book.is_oldest(ticket)
         book.finish(ticket)
     assert book.take() == {}
     assert book.unfinished == 0
+    assert book.stored == {P: 3}
 
 
 def test_a_flush_of_an_earlier_assignment_does_not_hold_up_the_present_one() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from ingest.batch import Caps
-from ingest.errors import Misconfigured, Unavailable
+from ingest.errors import Misconfigured, Unavailable, WentBack
 from ingest.ports import Polled, Progress
 from ingest.record import Partition
 from tests.strategies import PlainRecord
@@ -342,3 +342,20 @@ async def test_the_loop_shows_that_it_turns_while_postgres_is_down() -> None:
 
 def test_partitions_sort_by_topic_and_number() -> None:
     assert sorted([Partition("b", 0), Partition("a", 10), Partition("a", 9)])[0] == Partition("a", 9)
+
+
+@in_virtual_time
+async def test_when_postgres_went_back_everything_held_is_forgotten_and_read_again() -> None:
+    world = World()
+    world.source.add(seen("a", 0))
+    running = world.start()
+    await until(lambda: world.source.committed == {FIRST: 1})
+    world.sink.failures.append(WentBack("restored"))
+    world.source.add(seen("b", 1))
+    await until(lambda: world.source.begun_anew == 1)
+    world.source.add(seen("c", 2))
+    await until(lambda: world.source.positions[FIRST] == 3)
+    await asyncio.sleep(10)  # virtual: more than a flush interval
+    assert world.source.committed == {FIRST: 1}, "what the old assignment still delivers is not ours"
+    assert world.sink.progress == {FIRST: 1}
+    await world.finish(running)

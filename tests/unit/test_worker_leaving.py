@@ -219,6 +219,29 @@ async def test_stopping_waits_for_running_flushes_and_then_writes_the_rest() -> 
 
 
 @in_virtual_time
+async def test_a_batch_that_the_timer_sends_while_stopping_waits_is_waited_for_as_well() -> None:
+    world = World(caps=Caps(max_rows=2, interval=4.0))
+    world.sink.held = True
+    world.source.add(*pairs(0, 1))
+    running = world.start()
+    await until(lambda: len(world.sink.waiting) == 1)
+    world.source.add(*pairs(2, 3))
+    await until(lambda: len(world.sink.waiting) == 2)
+    world.source.add(*pairs(4, 5))
+    await until(lambda: world.worker.buffered_records == 2)
+    world.stop.set()
+    await asyncio.sleep(2)
+    await world.sink.release()
+    await until(lambda: world.worker.buffered_records == 0)
+    await world.sink.release()
+    await asyncio.sleep(2)
+    world.sink.release_all()
+    await running
+    assert sorted(world.sink.stored) == [f"c{n}" for n in range(6)]
+    assert world.source.committed == world.sink.progress == {FIRST: 6}
+
+
+@in_virtual_time
 async def test_stopping_gives_up_after_the_drain_timeout_with_nothing_committed() -> None:
     world = World(caps=HOURLY, drain_timeout=25.0)
     world.sink.held = True
