@@ -20,7 +20,7 @@ from ingest.stack import launch
 T = TypeVar("T")
 
 PATIENCE = 60.0  # seconds; only a test that fails ever waits so long
-LOOK = 0.05
+LOOK = 0.1
 PREFIX = "activity_ingest_"
 
 

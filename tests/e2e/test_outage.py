@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SECONDS = int(os.environ.get("ACTIVITY_TEST_OUTAGE") or 8)
 RATE = 5_000
-TRAFFIC = ("simulate", "--events", "10000000", "--rate", str(RATE), "--users", "20000", "--invalid", "0")
+TRAFFIC = ("simulate", "--events", "10000000", "--rate", str(RATE), "--users", "5000", "--invalid", "0")
 MOST_MEMORY = 200_000_000
 STEADY = {
     # Long enough that a machine with other things to do is no reason to be thrown out of the group.

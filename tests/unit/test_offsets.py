@@ -56,6 +56,24 @@ def test_a_flush_that_is_never_the_oldest_notes_what_is_durable_all_the_same() -
     assert 50 <= book.stored[P] < 90
 
 
+def test_a_flush_that_is_not_the_oldest_notes_no_more_than_what_is_durable() -> None:
+    book = ledger()
+    first, second, third = (book.open({P: n}, 1) for n in (10, 20, 30))
+    book.finish(first)
+    assert book.note(third)[0] == {P: 10}
+    assert book.note(second)[0] == {}, "another flush carries progress already"
+    book.finish(third)
+    assert book.note(second)[0] == {P: 20}
+
+
+def test_what_an_earlier_assignment_made_durable_is_not_noted_under_the_next() -> None:
+    book = ledger(1)
+    book.finish(book.open({P: 10}, 1))
+    book.assign(2)
+    book.open({P: 4}, 2)
+    assert book.note(book.open({P: 6}, 2))[0] == {}
+
+
 def test_a_flush_that_failed_notes_anew() -> None:
     book = ledger()
     only = book.open({P: 10}, 1)

@@ -8,7 +8,6 @@ import pytest
 from ingest.batch import Caps
 from ingest.errors import Misconfigured, Unavailable, WentBack
 from ingest.ports import Polled, Progress
-from ingest.record import Partition
 from tests.strategies import PlainRecord
 from tests.unit.doubles import (
     FIRST,
@@ -340,10 +339,6 @@ async def test_the_loop_shows_that_it_turns_while_postgres_is_down() -> None:
     await world.finish(running)
 
 
-def test_partitions_sort_by_topic_and_number() -> None:
-    assert sorted([Partition("b", 0), Partition("a", 10), Partition("a", 9)])[0] == Partition("a", 9)
-
-
 @in_virtual_time
 async def test_when_postgres_went_back_everything_held_is_forgotten_and_read_again() -> None:
     world = World()
@@ -358,4 +353,16 @@ async def test_when_postgres_went_back_everything_held_is_forgotten_and_read_aga
     await asyncio.sleep(10)  # virtual: more than a flush interval
     assert world.source.committed == {FIRST: 1}, "what the old assignment still delivers is not ours"
     assert world.sink.progress == {FIRST: 1}
+    await world.finish(running)
+
+
+@in_virtual_time
+async def test_a_flush_says_what_postgres_is_known_to_hold() -> None:
+    world = World(FIRST)
+    world.worker.found({FIRST: 5, SECOND: 9})
+    world.source.positions[FIRST] = 5
+    world.source.add(seen("a", 5))
+    running = world.start()
+    await until(lambda: len(world.sink.writes) == 2)
+    assert [[p.stored for p in progress] for _, progress in world.sink.writes] == [[5], [6]]
     await world.finish(running)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from ingest.batch import Caps
-from ingest.errors import LostOffsets, Misconfigured, Unavailable
+from ingest.errors import LostOffsets, Misconfigured, Unavailable, WentBack
 from tests.strategies import PlainRecord
 from tests.unit.doubles import (
     FIRST,
@@ -162,6 +162,23 @@ async def test_a_flush_of_an_earlier_assignment_that_succeeds_late_commits_nothi
     await world.finish(running)
     assert sorted(world.sink.stored) == ["c0", "c1", "new"]
     assert {generation for _, generation in world.source.commits} == {2}
+
+
+@in_virtual_time
+async def test_what_a_flush_of_an_earlier_assignment_finds_does_not_end_the_present_one() -> None:
+    world = World(caps=TWO_ROWS)
+    world.sink.held = True
+    world.source.add(*pairs(0, 1))
+    running = world.start()
+    await until(lambda: len(world.sink.waiting) == 1)
+    world.source.reassign(SECOND)
+    await until(lambda: world.worker.positions == {SECOND: 0})
+    world.sink.failures.append(WentBack("restored"))
+    world.sink.release_all()
+    await asyncio.sleep(10)
+    assert world.source.begun_anew == 0
+    assert world.worker.assigned
+    await world.finish(running)
 
 
 @in_virtual_time
