@@ -7,6 +7,7 @@ further folder that holds a `consumers` and a `sql` folder of its own.
 import importlib
 import importlib.resources
 import importlib.util
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -119,6 +120,7 @@ def _projection(name: str, script: Path) -> Projection:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where annotations of it are looked up
         spec.loader.exec_module(module)
     projection = getattr(module, "PROJECTION", None)
     if not isinstance(projection, Projection) or projection.name != name:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Databases
+from ingest import stack
+from tests.conftest import open_folder
 from tests.e2e.process import Process
 from tests.e2e.world import World, own_world, shared_world
 
@@ -45,14 +46,11 @@ def mortal_world(stack_root: Path, tmp_path: Path) -> World:
 
 
 @pytest.fixture(scope="module")
-def busy_world(
-    broker: str, databases: Databases, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
-    """Topics and tables for all tests of a file."""
-    with databases("migrated") as dsn:
-        made = new_world(tmp_path_factory.mktemp("world"), broker, dsn)
-        made.create_topics()
-        yield made
+def busy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Topics and tables for a whole file, on servers of its own, since its worker stays in the groups."""
+    with open_folder() as root:
+        yield own_world(root, tmp_path_factory.mktemp("world"))
+        stack.down(root)
 
 
 @pytest.fixture(scope="module")

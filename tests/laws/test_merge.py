@@ -43,8 +43,7 @@ def test_replay_of_any_part_changes_nothing(
     bench, records = benches(name), data.draw(logs_of(name))
     again = tape.choice(tape.chunks(records))
     expected = bench.after(records)
-    assert bench.after(records, again) == expected
-    assert bench.after(again, again, records) == expected
+    assert bench.after(again, records, again) == expected
     assert bench.after([*again, *records, *again]) == expected
 
 
